@@ -1,14 +1,14 @@
 //! `cargo xtask bench`: the cost of containers on this runtime, beside runc and other projects'
 //! shims.
 //!
-//! * [`subject`]: the runtimes that are measured; [`programs`]: what they run.
-//! * [`ground`]: the containerd that they are all on; [`client`]: the program that does what is
-//!   timed there.
-//! * [`start`], [`density`], [`churn`]: on one containerd; [`burst`]: in a kind cluster.
-//! * [`processes`], [`machine`]: what the kernel knows.
-//! * [`statistics`], [`report`]: what samples say, and how it is told.
+//! - [`subject`]: the measured runtimes; [`programs`]: the programs that they run.
+//! - [`environment`]: the containerd that they all use; [`client`]: the program that makes the
+//!   timed calls.
+//! - [`start`], [`density`], [`churn`]: on one containerd; [`burst`]: in a kind cluster.
+//! - [`processes`], [`machine`]: data of the kernel.
+//! - [`statistics`], [`report`]: evaluation of samples, and reports.
 //!
-//! Nothing here fails for a figure: times are told, not judged.
+//! No figure is a failure: times are reported, not judged.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ use crate::setup;
 
 mod subject;
 mod programs;
-mod ground;
+mod environment;
 mod client;
 mod start;
 mod density;
@@ -34,14 +34,14 @@ mod machine;
 mod statistics;
 mod report;
 
-use ground::{Cgroups, Ground};
+use environment::{Cgroups, Environment};
 use machine::Machine;
 use report::{Bench, Figure, Report, page, readme, recorded, table};
 use subject::peer::{self, Peer};
 use subject::{BuiltIn, Field};
 
-/// The folder of all samples, which git ignores; the recorded runs, and the page that is made of
-/// them.
+/// The folder of all samples, which git ignores; the file of the recorded runs, and the page that
+/// is generated from it.
 const SAMPLES: &str = "target/bench";
 const RECORDED: &str = "docs/benchmarks.json";
 const PAGE: &str = "docs/benchmarks.md";
@@ -73,7 +73,7 @@ pub(crate) struct Args {
     extent: Extent,
 }
 
-/// How much is measured.
+/// The amount of measurements.
 #[derive(Debug, Clone, clap::Args)]
 struct Extent {
     /// start: how many rounds count
@@ -106,7 +106,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
         record,
         extent,
     } = args;
-    // Before all that takes long.
+    // Before everything that takes long.
     let peers = subject::of_peers(&peer)?;
     let cache = Cache::open()?;
     setup::prepare(&cache)?;
@@ -121,18 +121,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
         field,
     };
     let run = Run::start("bench")?;
-    let mut ground = None;
+    let mut environment = None;
     for bench in chosen(
         bench,
         &[Bench::Start, Bench::Density, Bench::Burst, Bench::Churn],
     ) {
-        progress::say(format_args!("\n══ {} ══", bench.name()));
+        progress::print_line(format_args!("\n══ {} ══", bench.name()));
         let (figures, notes) = match bench {
             Bench::Burst => burst::measure(&cache, &run, &frame.field.subjects, &extent)?,
             Bench::Start | Bench::Density | Bench::Churn => {
-                let ground: &Ground = match &mut ground {
-                    Some(ground) => ground,
-                    empty @ None => empty.insert(Ground::start(
+                let environment: &Environment = match &mut environment {
+                    Some(environment) => environment,
+                    empty @ None => empty.insert(Environment::start(
                         &cache,
                         &run,
                         &install,
@@ -140,26 +140,26 @@ pub(crate) fn run(args: Args) -> Result<()> {
                         Cgroups::Machine,
                     )?),
                 };
-                let (mut figures, notes) = on_ground(bench, ground, &extent)?;
+                let (mut figures, notes) = measure_in(bench, environment, &extent)?;
                 if bench == Bench::Start {
-                    let ground = Ground::start(
+                    let environment = Environment::start(
                         &cache,
                         &run,
                         &install,
                         &frame.field.subjects,
                         Cgroups::Unified,
                     )?;
-                    figures.extend(start::on_unified_cgroups(&ground, &extent)?);
+                    figures.extend(start::on_unified_cgroups(&environment, &extent)?);
                 }
                 (figures, notes)
             }
         };
-        frame.tell(bench, figures, notes, record)?;
+        frame.publish(bench, figures, notes, record)?;
     }
     run.finish()
 }
 
-/// What is the same in all reports of one run.
+/// The parts that all reports of one run share.
 #[derive(Debug)]
 struct Frame {
     command: String,
@@ -170,8 +170,8 @@ struct Frame {
 }
 
 impl Frame {
-    /// Prints and writes what was measured.
-    fn tell(
+    /// Prints and writes the results.
+    fn publish(
         &self,
         bench: Bench,
         figures: Vec<Figure>,
@@ -195,10 +195,10 @@ impl Frame {
             notes,
             figures,
         };
-        table::lines(&report).iter().for_each(progress::say);
+        table::lines(&report).iter().for_each(progress::print_line);
         let folder = setup::repository().join(SAMPLES);
         report.write(&folder)?;
-        progress::say(format_args!(
+        progress::print_line(format_args!(
             "wrote {}",
             folder.join(format!("{}.json", bench.name())).display()
         ));
@@ -219,7 +219,11 @@ impl Frame {
     }
 }
 
-fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figure>, Vec<String>)> {
+fn measure_in(
+    bench: Bench,
+    environment: &Environment,
+    extent: &Extent,
+) -> Result<(Vec<Figure>, Vec<String>)> {
     Ok(match bench {
         Bench::Start => {
             let notes =
@@ -240,14 +244,17 @@ fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figu
                  controllers, so no limits are written."
                     .to_owned(),
             ];
-            (start::measure(ground, extent)?, notes)
+            (start::measure(environment, extent)?, notes)
         }
         Bench::Density => {
             let what = "All processes that containerd and its shims have started are counted, \
                         containerd itself is not. \
                         Marginal figures are the slope from the first number of containers to the \
                         last.";
-            (density::measure(ground, extent)?, vec![what.to_owned()])
+            (
+                density::measure(environment, extent)?,
+                vec![what.to_owned()],
+            )
         }
         Bench::Churn => {
             let turns = format!(
@@ -255,13 +262,13 @@ fn on_ground(bench: Bench, ground: &Ground, extent: &Extent) -> Result<(Vec<Figu
                  its root to its removal.",
                 extent.seconds
             );
-            (churn::measure(ground, extent)?, vec![turns])
+            (churn::measure(environment, extent)?, vec![turns])
         }
         Bench::Burst => anyhow::bail!("a burst needs a cluster"),
     })
 }
 
-/// What was named, in its order and once each; all of it if nothing was.
+/// Returns the named values in order and without duplicates; all of them if none was named.
 fn chosen<T: Copy + Ord>(named: Vec<T>, all: &[T]) -> Vec<T> {
     let mut chosen = if named.is_empty() {
         all.to_vec()
@@ -273,7 +280,7 @@ fn chosen<T: Copy + Ord>(named: Vec<T>, all: &[T]) -> Vec<T> {
     chosen
 }
 
-/// As one types it.
+/// Returns the command line in the form in which it is typed.
 fn command_line() -> Result<String> {
     let program = if setup::as_built()?.is_empty() {
         "cargo xtask"
@@ -286,7 +293,7 @@ fn command_line() -> Result<String> {
         .join(" "))
 }
 
-/// The commit that is checked out, with `-dirty` where files differ from it.
+/// Returns the commit that is checked out, with `-dirty` if files differ from it.
 fn commit() -> Result<String> {
     let describe = ["describe", "--always", "--dirty", "--exclude=*"];
     let output = command::Run::new("git")
@@ -306,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_choice_all_is_measured_and_nothing_twice() {
+    fn all_is_measured_by_default_and_nothing_twice() {
         assert_eq!(
             chosen(Vec::new(), &[BuiltIn::Runc, BuiltIn::Ours]),
             [BuiltIn::Runc, BuiltIn::Ours]

@@ -1,14 +1,14 @@
 //! `cargo xtask bundle`: makes the relocatable runtime folder, `wasmedge-runtime/<version>`.
 //!
-//! | folder | holds |
+//! | folder | contents |
 //! |---|---|
-//! | `bin` | the launcher that containerd starts (static), and the host that it starts through `lib`'s loader |
-//! | `lib` | loader, C library, engine, and the stand-in for libLLVM: all that running guests takes |
-//! | `compile` | the real libLLVM and what it needs, for a process that compiles guests; links to `lib` for the rest |
+//! | `bin` | the launcher that containerd starts (static), and the host, which it starts through `lib`'s loader |
+//! | `lib` | loader, C library, engine, and the stand-in for libLLVM: everything to run guests |
+//! | `compile` | the real libLLVM and its dependencies, for a process that compiles guests; links to `lib` for the rest |
 //! | `share` | manifest and licences |
 //!
-//! Nothing in it knows where it lies, and it needs nothing of a node but its kernel.
-//! Why so: docs/decisions/0001-runtime-bundle.md.
+//! Nothing in it depends on its path, and it needs only the kernel of a node. Reasons:
+//! docs/decisions/0001-runtime-bundle.md.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,9 +30,9 @@ mod probe;
 pub(crate) mod executables;
 mod folder;
 
-/// File name of what containerd executes.
+/// The file name of the launcher.
 pub(crate) const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
-/// File name of what serves tasks.
+/// The file name of the host.
 const HOST: &str = "wasmedge-host";
 /// The runtime's version is the workspace's.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     print: bool,
 }
 
-/// A runtime folder that was proven to work.
+/// A runtime folder that passed its checks.
 #[derive(Debug, Clone)]
 pub(crate) struct Bundle {
     /// The folder; its name is the version.
@@ -58,12 +58,12 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// What containerd executes.
+    /// Returns the path of the launcher.
     pub(crate) fn launcher(&self) -> PathBuf {
         self.root.join("bin").join(LAUNCHER)
     }
 
-    /// The Debian packages that its libraries are from.
+    /// Returns the Debian packages of its libraries.
     pub(crate) fn packages(&self) -> Result<Packages> {
         let manifest = self.root.join(folder::MANIFEST);
         let text = fs::read(&manifest).with_context(|| format!("read {}", manifest.display()))?;
@@ -71,12 +71,12 @@ impl Bundle {
     }
 }
 
-/// Whether the folder `root` is a runtime bundle: one that was proven has a manifest.
+/// Returns whether the folder `root` is a runtime bundle: a checked one has a manifest.
 pub(crate) fn has_manifest(root: &Path) -> bool {
     root.join(folder::MANIFEST).is_file()
 }
 
-/// What a bundle's manifest says of where its libraries are from.
+/// The origin of the libraries in a bundle's manifest.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Packages {
     /// The Debian suite.
@@ -93,16 +93,16 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
     for part in ["bin", "lib", "compile", "share"] {
         let size = size(&bundle.root.join(part))?;
-        progress::say(format_args!("  {part:8} {:6.1} MB", megabytes(size)));
+        progress::print_line(format_args!("  {part:8} {:6.1} MB", megabytes(size)));
     }
-    progress::say(format_args!("{} {}", bundle.version, bundle.root.display()));
-    progress::say(format_args!(
+    progress::print_line(format_args!("{} {}", bundle.version, bundle.root.display()));
+    progress::print_line(format_args!(
         "  containerd's runtime: {}",
         bundle.launcher().display()
     ));
     if args.print {
         let manifest = bundle.root.join(folder::MANIFEST);
-        progress::say(
+        progress::print_line(
             fs::read_to_string(&manifest)
                 .with_context(|| format!("read {}", manifest.display()))?,
         );
@@ -110,8 +110,8 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Builds what is not built yet, checks it, and returns the folder: always the same one in this
-/// checkout.
+/// Builds missing or outdated parts, checks the bundle, and returns its folder, always the same one
+/// in this checkout.
 pub(crate) fn build(cache: &Cache) -> Result<Bundle> {
     setup::prepare(cache)?;
     let libraries = libraries::assemble(cache)?;
@@ -133,17 +133,16 @@ pub(crate) fn build(cache: &Cache) -> Result<Bundle> {
     })
 }
 
-/// Runs the bundle's executables where there is nothing but the bundle: no C library, no shell, no
-/// /proc.
+/// Runs the bundle's executables in a root with only the bundle: no C library, no shell, no /proc.
 fn check(root: &Path, libraries: &libraries::Libraries) -> Result<()> {
     let alone = |program: &str| Run::new("chroot").arg(root).arg(program);
-    let said = alone(&format!("/bin/{LAUNCHER}"))
+    let printed = alone(&format!("/bin/{LAUNCHER}"))
         .arg("-v")
         .text()
         .context("the launcher does not run in an empty root")?;
     ensure!(
-        said.contains(VERSION),
-        "the launcher says it is {said:?}, this is version {VERSION}"
+        printed.contains(VERSION),
+        "the launcher prints the version {printed:?}, this is {VERSION}"
     );
     // `--list` binds every symbol of the host and of all its libraries, as a start does.
     let list = alone(&format!("/lib/{}", libraries.record.loader))
@@ -164,7 +163,7 @@ fn check(root: &Path, libraries: &libraries::Libraries) -> Result<()> {
     Ok(())
 }
 
-/// Copies the bundle into `output`; replaces only what an earlier copy left there.
+/// Copies the bundle into `output`; replaces only an earlier copy.
 fn copy_to(bundle: &Bundle, output: &Path) -> Result<PathBuf> {
     let shelf = output.join("wasmedge-runtime");
     let place = shelf.join(&bundle.version);
@@ -172,7 +171,7 @@ fn copy_to(bundle: &Bundle, output: &Path) -> Result<PathBuf> {
     if place.exists() {
         ensure!(
             place.join(folder::MANIFEST).exists(),
-            "{} is there and holds no runtime bundle: remove it, or choose another folder",
+            "{} exists and is not a runtime bundle: remove it, or choose another folder",
             place.display()
         );
         fs::remove_dir_all(&place).with_context(|| format!("remove {}", place.display()))?;
@@ -185,7 +184,7 @@ fn copy_to(bundle: &Bundle, output: &Path) -> Result<PathBuf> {
     Ok(place)
 }
 
-/// Bytes of all files under `folder`.
+/// Returns the bytes of all files under `folder`.
 fn size(folder: &Path) -> Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
@@ -202,7 +201,7 @@ fn size(folder: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// `bytes` in units for people.
+/// Converts bytes to megabytes.
 pub(crate) fn megabytes(bytes: u64) -> f64 {
     f64::from(u32::try_from(bytes / 1000).unwrap_or(u32::MAX)) / 1000.0
 }

@@ -1,6 +1,6 @@
-//! `cargo xtask ci`: every check that a change must pass beside its tests. All checks run, also
-//! after one has failed, and the findings of those that failed are printed last. A check whose tool
-//! is missing is reported as skipped.
+//! `cargo xtask ci`: every check that a change must pass beside its tests. All checks run even
+//! after one fails, and the findings of failed checks are printed last. A check without its tool is
+//! reported as skipped.
 
 use std::fmt;
 use std::time::Instant;
@@ -16,23 +16,23 @@ use crate::{generate, setup, tidy};
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Args {}
 
-/// How many lines of a failed check are shown.
-const SHOWN: usize = 300;
+/// The maximum number of printed lines of a failed check.
+const MAX_LINES: usize = 300;
 
-/// A check, and what it is called.
+/// A check and its name.
 #[derive(Debug, Clone, Copy)]
 struct Check {
     name: &'static str,
     perform: fn() -> Result<Verdict>,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Verdict {
     Passed,
-    /// With what the check has to say.
+    /// With the check's findings.
     Failed(String),
-    /// With the reason why it could not be made.
+    /// With the reason.
     Skipped(String),
 }
 
@@ -68,24 +68,27 @@ pub(crate) fn run(args: Args) -> Result<()> {
     setup::prepare(&Cache::open()?)?;
     let mut sum = Sum::default();
     for check in CHECKS {
-        progress::say(format_args!("… {}", check.name));
+        progress::print_line(format_args!("… {}", check.name));
         let started = Instant::now();
         let verdict =
             (check.perform)().unwrap_or_else(|error| Verdict::Failed(format!("{error:#}")));
-        progress::say(line(check.name, &verdict, started));
+        progress::print_line(line(check.name, &verdict, started));
         sum.add(check.name, verdict);
     }
     for (name, findings) in &sum.failed {
-        progress::say(format_args!("\n✗ {name}\n{}", last_lines(findings, SHOWN)));
+        progress::print_line(format_args!(
+            "\n✗ {name}\n{}",
+            last_lines(findings, MAX_LINES)
+        ));
     }
-    progress::say(&sum);
+    progress::print_line(&sum);
     if !sum.failed.is_empty() {
         bail!("these checks failed: {}", sum.names_of_failed());
     }
     Ok(())
 }
 
-/// The line that ends a check. Findings are printed after the last check.
+/// Formats the line that ends a check. Findings are printed after the last check.
 fn line(name: &str, verdict: &Verdict, started: Instant) -> String {
     let took = progress::seconds(started.elapsed());
     match verdict {
@@ -95,12 +98,12 @@ fn line(name: &str, verdict: &Verdict, started: Instant) -> String {
     }
 }
 
-/// How the checks went.
+/// The results of all checks.
 #[derive(Debug, Default)]
 struct Sum {
     passed: usize,
     skipped: usize,
-    /// Names of checks, with their findings.
+    /// Names of failed checks with their findings.
     failed: Vec<(&'static str, String)>,
 }
 
@@ -168,7 +171,8 @@ fn clippy() -> Result<Verdict> {
     )
 }
 
-/// With what is private: a module's header is the map of its parts, and its links lead there.
+/// Private items are included: a module's header is the map of its parts, and its links lead to
+/// them.
 fn documentation() -> Result<Verdict> {
     let rustdoc = setup::cargo().args([
         "doc",
@@ -182,7 +186,7 @@ fn documentation() -> Result<Verdict> {
     ))
 }
 
-/// What lies in the tree is what the code would write.
+/// Checks that generated files in the tree are what the code would write.
 fn generated_files() -> Result<Verdict> {
     passes(generate::checking()?)
 }
@@ -211,8 +215,8 @@ fn with_tool(
     }
 }
 
-/// Whether the command ends with status 0; else all that it printed, without cargo's lines of
-/// progress.
+/// Returns whether the command exits with status 0; otherwise with all its output, without cargo's
+/// progress lines.
 fn passes(command: Run) -> Result<Verdict> {
     let output = command.output()?;
     if output.status.success() {
@@ -228,7 +232,7 @@ fn passes(command: Run) -> Result<Verdict> {
     ))
 }
 
-/// cargo sets its verbs in the first twelve columns, to the right.
+/// Returns whether a line is progress: cargo right-aligns its verbs in the first twelve columns.
 fn is_progress(line: &str) -> bool {
     let verb = line.trim_start().split(' ').next().unwrap_or_default();
     matches!(
@@ -242,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_check_passes_fails_with_what_it_says_or_is_skipped() {
+    fn check_passes_fails_with_its_output_or_is_skipped() {
         assert_eq!(passes(Run::new("true")).unwrap(), Verdict::Passed);
         let failed =
             passes(Run::new("sh").args(["-c", "echo out; echo reason >&2; exit 1"])).unwrap();
@@ -255,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_told_from_findings() {
+    fn progress_lines_are_recognized() {
         for (line, progress) in [
             ("    Checking x v0.1.0", true),
             ("   Compiling y v1.0.0", true),
@@ -267,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_skipped_is_not_counted_as_passed() {
+    fn skipped_check_is_not_counted_as_passed() {
         let mut sum = Sum::default();
         for verdict in [
             Verdict::Passed,

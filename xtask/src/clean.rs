@@ -1,4 +1,4 @@
-//! `cargo xtask clean`: removes what all tasks have downloaded and built outside cargo's target
+//! `cargo xtask clean`: removes everything that tasks downloaded and built outside cargo's target
 //! folder.
 
 use std::fs;
@@ -18,7 +18,7 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(args: Args) -> Result<()> {
     let Args {} = args;
-    let alive = teardown::alive()?;
+    let alive = teardown::living_runs()?;
     if !alive.is_empty() {
         bail!(
             "still running, and using what would be removed: {}\nend that first (`cargo xtask kind \
@@ -30,7 +30,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let deps = setup::repository().join(".deps");
     for folder in [cache.root(), &deps] {
         if !folder.exists() {
-            progress::say(format_args!("{} is not there", folder.display()));
+            progress::print_line(format_args!("{} does not exist", folder.display()));
             continue;
         }
         let size = size(folder)?;
@@ -42,7 +42,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Removes the folder; Go makes its module cache read-only, which hinders only those who are not
+/// Removes the folder. Go makes its module cache read-only, which hinders only users other than
 /// root.
 fn remove(folder: &Path) -> Result<()> {
     make_writable(folder)?;
@@ -70,7 +70,7 @@ fn make_writable(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Bytes on disk of all that is in the folder; links are not followed.
+/// Returns the bytes on disk of the folder's content; links are not followed.
 fn size(folder: &Path) -> Result<u64> {
     let facts =
         fs::symlink_metadata(folder).with_context(|| format!("look at {}", folder.display()))?;
@@ -87,7 +87,7 @@ fn size(folder: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// Bytes as people read them.
+/// Formats bytes with a unit.
 fn readable(bytes: u64) -> String {
     let (unit, name) = if bytes >= 1_000_000_000 {
         (1_000_000_000, "GB")
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_only_folder_is_removed_and_what_a_link_leads_to_is_not() {
+    fn read_only_folder_is_removed_and_link_targets_are_not() {
         let place = tempfile::tempdir().unwrap();
         let (outside, folder) = (place.path().join("outside"), place.path().join("folder"));
         fs::create_dir_all(folder.join("inner")).unwrap();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_read_as_people_say_them() {
+    fn sizes_have_units() {
         assert_eq!(readable(512_000), "0.5 MB");
         assert_eq!(readable(12_345_678_901), "12.3 GB");
     }

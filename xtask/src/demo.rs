@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: runs an OCI-packaged Wasm image on a containerd of its own, and leaves
-//! nothing behind. `--kind` runs README.md's tour on a cluster instead.
+//! `cargo xtask demo`: runs an OCI-packaged Wasm image on a private containerd, and removes
+//! everything afterwards. `--kind` runs README.md's tour on a cluster instead.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ mod guest_output;
 
 /// The name of the image that the demo packs.
 const REFERENCE: &str = "localhost/demo:latest";
-/// The name of the container that it runs.
+/// The name of the demo's container.
 const CONTAINER: &str = "demo";
 
 /// Runs an OCI-packaged Wasm image on a containerd of its own.
@@ -55,12 +55,12 @@ enum Choice {
     Current,
 }
 
-/// Where the image comes from.
+/// The origin of the image.
 #[derive(Debug)]
 enum Source {
-    /// Packed here, and to be imported.
+    /// Packed here, then imported.
     Packed(Box<Packed>),
-    /// In a registry, and to be pulled.
+    /// Pulled from a registry.
     Registry(String),
 }
 
@@ -73,7 +73,7 @@ impl Source {
     }
 }
 
-/// What is run, and with which command line; an empty one leaves it to the image.
+/// The image to run and its command line; an empty one means the image's own.
 #[derive(Debug)]
 struct Subject {
     source: Source,
@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         "removed containerd, its folders and everything else",
         || run.finish(),
     )?;
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "{} {}",
         in_words(code),
         progress::seconds(started.elapsed())
@@ -134,7 +134,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// The containerd to run on: Debian's, which needs no Go, unless it cannot do what is asked for.
+/// Chooses the containerd: Debian's, which needs no Go, unless it cannot do what was requested.
 fn choose(args: &Args, cache: &Cache) -> Result<Install> {
     if args.containerd == Some(Choice::Current) {
         return Install::current(cache);
@@ -150,7 +150,7 @@ fn choose(args: &Args, cache: &Cache) -> Result<Install> {
             debian.version
         );
     }
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "containerd {} takes no Wasm artifacts: this runs on the newest, built from its Go module",
         debian.version
     ));
@@ -182,7 +182,7 @@ fn subject(args: &Args, cache: &Cache) -> Result<Subject> {
     };
     let mut words = rest.to_vec();
     if form == Form::Artifact {
-        // An artifact's configuration has no entrypoint: argument 0 is whatever the caller says.
+        // An artifact's configuration has no entrypoint, so argument 0 can be any text.
         words.insert(
             0,
             file.file_name()
@@ -201,7 +201,7 @@ fn subject(args: &Args, cache: &Cache) -> Result<Subject> {
     })
 }
 
-/// The guest of the simplest example.
+/// Compiles the guest of the simplest example.
 fn hello(cache: &Cache) -> Result<PathBuf> {
     let hello = examples::ALL
         .iter()
@@ -210,7 +210,7 @@ fn hello(cache: &Cache) -> Result<PathBuf> {
     hello.guest(cache)
 }
 
-/// How a file is called in a line of progress: what lies in the cache has a digest for a name.
+/// Returns a file's name for progress lines: files in the cache are named by digests.
 fn shown(file: &Path) -> String {
     match file.parent() {
         Some(folder) if folder.starts_with(examples::examples_folder()) => {
@@ -243,7 +243,7 @@ fn pack(file: &Path, artifact: bool) -> Result<Packed> {
     }
 }
 
-/// Gets the image into containerd.
+/// Imports or pulls the image into containerd.
 fn fetch(run: &Run, containerd: &Containerd, source: &Source) -> Result<()> {
     match source {
         Source::Packed(packed) => step("imported the image", || {
@@ -267,7 +267,7 @@ fn fetch(run: &Run, containerd: &Containerd, source: &Source) -> Result<()> {
     }
 }
 
-/// What an exit code tells of a guest.
+/// Explains a guest's exit code.
 fn in_words(code: u8) -> String {
     match code {
         0 => "the guest succeeded (exit code 0)".to_owned(),
@@ -294,20 +294,20 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_file_is_the_guests_even_if_it_looks_like_an_option() {
+    fn arguments_after_the_file_belong_to_the_guest() {
         let line = Line::parse_from(["demo", "--artifact", "app.wasm", "--image", "x", "-v"]);
         assert!(line.args.artifact && line.args.image.is_none());
         assert_eq!(line.args.guest, ["app.wasm", "--image", "x", "-v"]);
     }
 
     #[test]
-    fn the_tour_takes_no_guest_of_ones_own() {
+    fn tour_accepts_no_guest() {
         assert!(Line::parse_from(["demo", "--kind"]).args.kind);
         assert!(Line::try_parse_from(["demo", "--kind", "app.wasm"]).is_err());
     }
 
     #[test]
-    fn the_default_is_the_example_in_an_image() {
+    fn default_is_the_hello_example_as_an_image() {
         let line = Line::parse_from(["demo"]);
         assert!(
             !line.args.artifact && line.args.guest.is_empty() && line.args.containerd.is_none()

@@ -1,14 +1,14 @@
 //! `cargo xtask images`: the operator's and the installer's images, FROM scratch, and the runtime's
 //! archive.
 //!
-//! | layer of the installer's image | holds | changes with |
+//! | layer of the installer's image | contents | changes with |
 //! |---|---|---|
-//! | base | trusted certificates, links of the host's root, `/etc/passwd` | Debian's certificates |
+//! | base | trusted certificates, links for the node's root, `/etc/passwd` | Debian's certificates |
 //! | runtime | `/artifact/runtime.tar.gz` and its digest | the runtime |
 //! | program | `/node-installer`, the guests that prove a node, the list of parts | the installer |
 //!
 //! The operator's image is one layer. The same sources, packages and compiler give the same
-//! digests: times are zero, entries are in a fixed order, owners are root. Why so:
+//! digests: times are zero, entries are in a fixed order, owners are root. Reasons:
 //! docs/decisions/0004-images.md.
 
 use std::fs;
@@ -26,7 +26,7 @@ use crate::bundle::{self, Bundle};
 mod contents;
 mod parts;
 
-/// Where images are said to be from, until they are pushed to a registry.
+/// The registry in image names until they are pushed to one.
 const NOWHERE: &str = "localhost";
 /// Media type of the runtime's archive as an OCI artifact.
 const RUNTIME: &str = "application/vnd.wasmedge.runtime.v1.tar+gzip";
@@ -48,7 +48,7 @@ pub(crate) struct Args {
     plain_http: bool,
 }
 
-/// Which image.
+/// The images and the archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Name {
     Operator,
@@ -58,7 +58,7 @@ pub(crate) enum Name {
 }
 
 impl Name {
-    /// The last part of its repository.
+    /// Returns the last part of its repository.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Operator => "wasmedge-operator",
@@ -68,19 +68,19 @@ impl Name {
     }
 }
 
-/// What was made.
+/// The results of the build.
 #[derive(Debug)]
 pub(crate) struct Images {
-    /// The images, in memory, named for no registry yet.
+    /// The images in memory, without a registry's name yet.
     pub(crate) all: Vec<(Name, Packed)>,
     /// The runtime's archive.
     pub(crate) archive: Written,
-    /// The folder that all of it was written to.
+    /// The folder with all written files.
     pub(crate) folder: PathBuf,
 }
 
 impl Images {
-    /// The images under the names that they have in `registry`.
+    /// Returns the images with their names in `registry`.
     pub(crate) fn named(self, registry: &str, tag: &str) -> Result<Vec<(Name, Packed)>> {
         self.all
             .into_iter()
@@ -105,18 +105,18 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let images = build(&cache)?;
     if let Some(output) = output {
         copy_to(&images.folder, &output)?;
-        progress::say(format_args!("wrote {}", output.display()));
+        progress::print_line(format_args!("wrote {}", output.display()));
     }
     let Images {
         archive, folder, ..
     } = &images;
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "{} {:.1} MB",
         archive.file.display(),
         bundle::megabytes(archive.size)
     ));
-    progress::say(format_args!("  sha256 {}", archive.sha256));
-    progress::say(format_args!("{}", folder.display()));
+    progress::print_line(format_args!("  sha256 {}", archive.sha256));
+    progress::print_line(format_args!("{}", folder.display()));
     let tag = tag.unwrap_or_else(|| bundle::VERSION.to_owned());
     let registry = push
         .as_deref()
@@ -130,15 +130,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
         } else {
             format!("{}@{}", image.reference(), image.root().digest())
         };
-        progress::say(format_args!("{reference} {size:.1} MB"));
+        progress::print_line(format_args!("{reference} {size:.1} MB"));
     }
     Ok(())
 }
 
-/// Builds what is not built yet, and writes it to a folder of cargo's target folder.
+/// Builds missing or outdated parts, and writes them to a folder in cargo's target folder.
 pub(crate) fn build(cache: &Cache) -> Result<Images> {
     let bundle = bundle::build(cache)?;
-    let folder = shelf(&bundle)?.join("images");
+    let folder = archive_folder(&bundle)?.join("images");
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let _lock = cache::lock(&folder.join(".lock"))?;
     let archive = archive(&bundle, bundle::VERSION)?;
@@ -188,7 +188,7 @@ pub(crate) fn build(cache: &Cache) -> Result<Images> {
     })
 }
 
-/// The images' archives, as tests are told of them.
+/// Returns the images' archives in the form for tests.
 pub(crate) fn prepare(cache: &Cache) -> Result<prepared::Images> {
     let Images { folder, .. } = build(cache)?;
     let archive = |name: Name| folder.join(format!("{}.tar", name.as_str()));
@@ -199,16 +199,16 @@ pub(crate) fn prepare(cache: &Cache) -> Result<prepared::Images> {
     })
 }
 
-/// The archive of `bundle` as `version`, made anew when the bundle has changed.
+/// Returns the archive of `bundle` as `version`, rebuilt if the bundle has changed.
 pub(crate) fn archive(bundle: &Bundle, version: &str) -> Result<Written> {
-    let folder = shelf(bundle)?.join("archives").join(version);
+    let folder = archive_folder(bundle)?.join("archives").join(version);
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let _lock = cache::lock(&folder.join(".lock"))?;
     let manifest = bundle.root.join("share/manifest.json");
     let manifest = fs::read(&manifest).with_context(|| format!("read {}", manifest.display()))?;
     let key = cache::Key::of([FORMAT.as_bytes(), version.as_bytes(), &manifest]);
     let record = folder.join(".made");
-    if let Some(written) = known(&record, &key) {
+    if let Some(written) = find_recorded(&record, &key) {
         return Ok(written);
     }
     let written = progress::step(
@@ -229,11 +229,11 @@ pub(crate) fn archive(bundle: &Bundle, version: &str) -> Result<Written> {
     Ok(written)
 }
 
-/// Part of an archive's key: raised when archives are made otherwise.
+/// Part of an archive's key: raised when the way of making archives changes.
 const FORMAT: &str = "1";
 
-/// What `record` says was made, if that was made of the same and is there.
-fn known(record: &Path, key: &cache::Key) -> Option<Written> {
+/// Returns the archive of `record`, if it was made from the same input and still exists.
+fn find_recorded(record: &Path, key: &cache::Key) -> Option<Written> {
     let text = fs::read_to_string(record).ok()?;
     let (made, rest) = text.split_once(' ')?;
     let (sha256, file) = rest.split_once(' ')?;
@@ -245,8 +245,8 @@ fn known(record: &Path, key: &cache::Key) -> Option<Written> {
     })
 }
 
-/// The folder beside the bundles, in cargo's target folder.
-fn shelf(bundle: &Bundle) -> Result<PathBuf> {
+/// Returns the folder beside the bundles, in cargo's target folder.
+fn archive_folder(bundle: &Bundle) -> Result<PathBuf> {
     let shelf = bundle
         .root
         .parent()
@@ -254,7 +254,7 @@ fn shelf(bundle: &Bundle) -> Result<PathBuf> {
     Ok(shelf.with_file_name("wasmedge-images"))
 }
 
-/// Writes a file so that whoever reads it meanwhile finds the former one or the new one.
+/// Writes a file atomically: concurrent readers find the former or the new one.
 fn write(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let draft = place.with_file_name(format!(".{}-{}", file_name(place), std::process::id()));
     fill(&draft)?;
@@ -262,7 +262,7 @@ fn write(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         .with_context(|| format!("rename {} to {}", draft.display(), place.display()))
 }
 
-/// Copies what was made, the runtime's archive included.
+/// Copies the images and the runtime's archive.
 fn copy_to(folder: &Path, output: &Path) -> Result<()> {
     fs::create_dir_all(output).with_context(|| format!("make {}", output.display()))?;
     let archives = folder.with_file_name("archives").join(bundle::VERSION);

@@ -1,11 +1,11 @@
 //! `cargo xtask kind`: kind clusters, and the runtime on them as users install it: by Helm, from
 //! this checkout's images.
 //!
-//! * [`create`]: a cluster, and a registry that has the images; no runtime yet.
-//! * [`up`]: that and README.md's tour ([`testbed::tour`]), and the cluster stays;
+//! - [`create`]: a cluster, and a registry that has the images; no runtime yet.
+//! - [`up`]: that and README.md's tour ([`testbed::tour`]), and the cluster stays;
 //!   [`demo`](mod@demo): both, and nothing stays.
-//! * [`env`](mod@env), [`status`], [`down`]: what one does with a cluster that stays; [`explain`]:
-//!   what is said of it.
+//! - [`env`](mod@env), [`status`], [`down`]: commands for a cluster that stays; [`explain`]: how to
+//!   reach it.
 
 use anyhow::Result;
 use testbed::cache::Cache;
@@ -23,8 +23,8 @@ mod status;
 
 pub(crate) use demo::run as demo;
 
-/// What a cluster is called unless it is told otherwise.
-const DEFAULT: &str = "wasmedge";
+/// The default name of a cluster.
+const DEFAULT_NAME: &str = "wasmedge";
 
 /// Kind clusters, and the runtime on them as users install it.
 #[derive(Debug, clap::Args)]
@@ -49,11 +49,10 @@ enum Action {
     Status(Which),
 }
 
-/// Which cluster.
 #[derive(Debug, Clone, clap::Args)]
 struct Which {
     /// The cluster's name; several may run side by side.
-    #[arg(long, default_value = DEFAULT, value_parser = cluster_name)]
+    #[arg(long, default_value = DEFAULT_NAME, value_parser = cluster_name)]
     name: String,
 }
 
@@ -80,13 +79,13 @@ impl UpArgs {
 }
 
 impl Which {
-    /// What the cluster's run is called.
+    /// Returns the name of the cluster's run.
     fn run(&self) -> String {
         format!("kind-{}", self.name)
     }
 }
 
-/// A name that can begin the names of nodes, and that no number behind it makes another cluster's.
+/// Checks a name that can begin the names of nodes, and that stays unique with a number behind it.
 fn cluster_name(text: &str) -> Result<String, String> {
     let fits = text.len() <= 40 && text.starts_with(|c: char| c.is_ascii_lowercase());
     let plain = text
@@ -121,14 +120,14 @@ pub(crate) fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Does something with a cluster that is up; none if there is none.
+/// Runs `work` with a cluster that is up; returns `None` if there is none.
 fn with_cluster<T>(
     which: &Which,
     work: impl FnOnce(&Cache, &Cluster) -> Result<T>,
 ) -> Result<Option<T>> {
     let cache = Cache::open()?;
     if let Some(run) = Run::kept(&which.run())? {
-        // Whatever comes of it, looking at a cluster must not end it.
+        // An error must not remove the cluster.
         let done =
             Cluster::kept(&cache, &run, &which.name).and_then(|cluster| work(&cache, &cluster));
         run.keep()?;
@@ -144,7 +143,7 @@ mod tests {
     use super::cluster_name;
 
     #[test]
-    fn a_name_must_fit_into_names_of_nodes_and_stay_its_own() {
+    fn cluster_name_fits_into_node_names_and_stays_unique() {
         for good in ["wasmedge", "a", "team-b2"] {
             assert_eq!(cluster_name(good).as_deref(), Ok(good));
         }

@@ -49,19 +49,20 @@ enum Task {
 
 fn main() -> ExitCode {
     let task = || {
-        // Before anything is opened: a cluster's servers live on with what they inherit.
+        // Before anything is opened: a cluster's servers inherit descriptors and outlive this
+        // process.
         testbed::descriptors::close_inherited()?;
         run(Cli::parse().task)
     };
     task().unwrap_or_else(|error| {
-        testbed::progress::say(format_args!("error: {error:#}"));
+        testbed::progress::print_line(format_args!("error: {error:#}"));
         ExitCode::FAILURE
     })
 }
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        // These two say with their status how a guest or a test ended.
+        // The exit status of these two is that of the guest or of the tests.
         Task::Demo(args) => return demo::run(&args),
         Task::Test(args) => return test::run(args),
         Task::Setup(args) => setup::run(args)?,

@@ -1,5 +1,5 @@
-//! `cargo xtask pack`: makes a CNCF Wasm artifact or an image of a guest; writes it as an OCI
-//! layout, or pushes it.
+//! `cargo xtask pack`: packs a guest as a CNCF Wasm artifact or an image, and writes an OCI layout
+//! or pushes it.
 
 use std::fmt;
 use std::fs;
@@ -10,7 +10,7 @@ use testbed::image::{
     Artifact, Binary, Credentials, Packed, Registry, RootfsImage, Transport, classify,
     compile_if_text, registry_in,
 };
-use testbed::progress::say;
+use testbed::progress::print_line;
 
 /// Packs a WebAssembly file for a registry: as a CNCF Wasm artifact, or as an ordinary image.
 #[derive(Debug, clap::Args)]
@@ -52,13 +52,15 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let guest = compile_if_text(&source).with_context(|| format!("read {}", file.display()))?;
     let binary =
         classify(&guest).with_context(|| format!("{} cannot be packed", file.display()))?;
-    say(format_args!(
+    print_line(format_args!(
         "{} is a {binary} of {} bytes",
         file.display(),
         guest.len()
     ));
     if binary == Binary::Component {
-        say("  WasmEdge runs modules: a pod of this component is refused when it is created");
+        print_line(
+            "  WasmEdge runs modules: a pod of this component is refused when it is created",
+        );
     }
     let packed = if image {
         RootfsImage::of_guest(&reference, guest).pack()?
@@ -89,17 +91,17 @@ pub(crate) fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Where the result goes.
+/// The destination of the result.
 #[derive(Debug, PartialEq, Eq)]
 enum Output {
     Folder(PathBuf),
     Archive(PathBuf),
-    /// The registry of the reference that was given.
+    /// The registry of the given reference.
     Registry(String),
 }
 
 impl Output {
-    /// Decides by what was typed and by whether it is a folder that exists.
+    /// Decides by the typed text and by whether it is an existing folder.
     fn of(text: &str, is_folder: bool) -> Result<Self> {
         let is_path = [".", "/", "~"].iter().any(|start| text.starts_with(start));
         let is_archive = Path::new(text)
@@ -113,7 +115,7 @@ impl Output {
             _ if is_archive => Ok(Self::Archive(text.into())),
             _ if is_path || text.ends_with('/') => Ok(Self::Folder(text.into())),
             _ => bail!(
-                "cannot tell what {text:?} is: write ./{text} for a folder, or a reference that \
+                "{text:?} is ambiguous: write ./{text} for a folder, or a reference that \
                  begins with its registry \
                  (registry.example/{text})"
             ),
@@ -131,12 +133,12 @@ impl fmt::Display for Output {
     }
 }
 
-/// The name of what is packed: what was given, or one after the guest's file.
+/// Returns the name of the packed image: the given one, or one from the guest's file name.
 fn reference(file: &Path, name: Option<String>, target: String, output: &Output) -> Result<String> {
     match (output, name) {
         (Output::Registry(_), None) => Ok(target),
         (Output::Registry(_), Some(_)) => {
-            bail!("--name is for layouts and archives: what is pushed is named by its reference")
+            bail!("--name is for layouts and archives: a push is named by its reference")
         }
         (_, Some(name)) => Ok(name),
         (_, None) => {
@@ -149,7 +151,7 @@ fn reference(file: &Path, name: Option<String>, target: String, output: &Output)
             let stem = stem.trim_matches('-');
             if stem.is_empty() {
                 bail!(
-                    "{} gives no name for an image: add --name REF",
+                    "{} is not usable as an image's name: add --name REF",
                     file.display()
                 );
             }
@@ -159,12 +161,12 @@ fn reference(file: &Path, name: Option<String>, target: String, output: &Output)
 }
 
 fn report(packed: &Packed, output: &Output) {
-    say(format_args!("{output}"));
-    say(format_args!("  name    {}", packed.reference()));
-    say(format_args!("  digest  {}", packed.root().digest()));
-    say(format_args!("  size    {} bytes", packed.size()));
+    print_line(format_args!("{output}"));
+    print_line(format_args!("  name    {}", packed.reference()));
+    print_line(format_args!("  digest  {}", packed.root().digest()));
+    print_line(format_args!("  size    {} bytes", packed.size()));
     for blob in std::iter::once(packed.root()).chain(packed.blobs()) {
-        say(format_args!(
+        print_line(format_args!(
             "  {} {} ({} bytes)",
             blob.digest(),
             blob.media_type(),
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_output_is_follows_from_how_it_is_written() {
+    fn kind_of_output_follows_from_its_form() {
         for (text, expected) in [
             ("./out", Output::Folder("./out".into())),
             ("/tmp/out", Output::Folder("/tmp/out".into())),
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_a_folder_or_an_image_is_refused_with_both_ways_out() {
+    fn ambiguous_output_is_refused_with_both_forms() {
         for text in ["out", "team/app:1"] {
             let error = Output::of(text, false).unwrap_err().to_string();
             assert!(

@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: puts what plain `cargo` needs into `.deps`: WasmEdge's headers and library.
+//! `cargo xtask setup`: puts WasmEdge's headers and library, which plain `cargo` needs, into
+//! `.deps`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -16,8 +17,8 @@ use crate::bundle::libraries;
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Args {}
 
-/// What building the workspace needs of this machine. `gcc` alone brings no headers of the C
-/// library.
+/// The packages that building the workspace needs. `gcc` alone does not include the C library's
+/// headers.
 const NEEDS: &[Need] = &[
     Need {
         package: "gcc",
@@ -31,12 +32,12 @@ const NEEDS: &[Need] = &[
         package: "libc6-dev",
         provides: "/usr/lib/*/crt1.o",
     },
-    // wasmedge-sys writes its bindings with bindgen, which loads libclang.
+    // wasmedge-sys generates its bindings with bindgen, which loads libclang.
     Need {
         package: "libclang-14-dev",
         provides: "/usr/lib/llvm-*/lib/libclang.so",
     },
-    // containerd's client writes its bindings with protoc.
+    // containerd's client generates its bindings with protoc.
     Need {
         package: "protobuf-compiler",
         provides: "protoc",
@@ -54,14 +55,14 @@ const NEEDS: &[Need] = &[
 pub(crate) fn run(args: Args) -> Result<()> {
     let Args {} = args;
     prepare(&Cache::open()?)?;
-    testbed::progress::say(
+    testbed::progress::print_line(
         "ready: .deps/wasmedge holds the engine that cargo builds and tests against",
     );
     Ok(())
 }
 
-/// Makes plain `cargo build` and `cargo test` work in this checkout. Costs next to nothing once
-/// done.
+/// Prepares this checkout for plain `cargo build` and `cargo test`. Costs next to nothing if it is
+/// done already.
 pub(crate) fn prepare(cache: &Cache) -> Result<()> {
     host::install(NEEDS)?;
     let libraries = libraries::assemble(cache)?;
@@ -86,7 +87,7 @@ pub(crate) fn prepare(cache: &Cache) -> Result<()> {
     point(&deps.join("wasmedge"), &entry)
 }
 
-/// A run of cargo on this checkout, as from a shell.
+/// Returns a run of cargo on this checkout, with the environment of a shell.
 pub(crate) fn cargo() -> Run {
     variables_about_us().into_iter().fold(
         Run::new("cargo").current_dir(repository()),
@@ -94,11 +95,11 @@ pub(crate) fn cargo() -> Run {
     )
 }
 
-/// The variables in which `cargo xtask` tells its program about the package xtask.
+/// Returns the variables in which `cargo xtask` describes the package xtask to its program.
 ///
-/// A cargo that is started with them is not as from a shell: build scripts that watch such a
-/// variable (ring's does) run again, and much is compiled again, whenever cargo is run now by us
-/// and now by hand.
+/// A cargo that inherits them differs from one in a shell: build scripts that watch such a variable
+/// (ring's does) run again, and much is recompiled whenever runs from here and from a shell
+/// alternate.
 pub(crate) fn variables_about_us() -> Vec<OsString> {
     let about_us =
         |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
@@ -108,11 +109,11 @@ pub(crate) fn variables_about_us() -> Vec<OsString> {
         .collect()
 }
 
-/// The profile that this program was built with, which is that of all that it builds: `cargo run
-/// --release --package xtask -- …` makes what is published.
+/// Returns the profile of this program, which is also that of all its builds: `cargo run --release
+/// --package xtask -- …` makes release builds.
 ///
 /// # Errors
-/// When this program cannot tell where it lies.
+/// If the path of this program is not known.
 pub(crate) fn profile() -> Result<String> {
     let folder = profile_folder()?;
     Ok(folder
@@ -122,19 +123,19 @@ pub(crate) fn profile() -> Result<String> {
         .into_owned())
 }
 
-/// Where cargo puts the executables of [`profile`].
+/// Returns the folder of the executables of [`profile`].
 fn profile_folder() -> Result<PathBuf> {
-    let own = std::env::current_exe().context("ask where this program lies")?;
+    let own = std::env::current_exe().context("find this program's path")?;
     Ok(own
         .parent()
         .context("this program lies in no folder")?
         .to_owned())
 }
 
-/// What cargo is told, behind its verb, to build with [`profile`].
+/// Returns cargo's arguments, behind its verb, to build with [`profile`].
 ///
 /// # Errors
-/// As there.
+/// As [`profile`].
 pub(crate) fn as_built() -> Result<&'static [&'static str]> {
     Ok(if profile()? == "release" {
         &["--release"]
@@ -143,14 +144,13 @@ pub(crate) fn as_built() -> Result<&'static [&'static str]> {
     })
 }
 
-/// Builds the workspace's executable `name`, and tells where it lies.
+/// Builds the workspace's executable `name`, and returns its path.
 ///
-/// Of the workspace, not of its package: cargo chooses the features of a dependency for all
-/// packages that it is told of together, and would compile most of them again for each choice of
-/// packages.
+/// Builds the workspace, not the package: cargo chooses the features of a dependency for all
+/// packages of a command together, and would recompile most of them for each choice of packages.
 ///
 /// # Errors
-/// When cargo fails, or puts it elsewhere.
+/// If cargo fails, or puts the executable elsewhere.
 pub(crate) fn executable(name: &str) -> Result<PathBuf> {
     cargo()
         .args(["build", "--workspace"])
@@ -160,21 +160,21 @@ pub(crate) fn executable(name: &str) -> Result<PathBuf> {
     made(name)
 }
 
-/// Where cargo has put the executable `name`.
+/// Returns the path of cargo's executable `name`.
 ///
 /// # Errors
-/// When it is not there.
+/// If it does not exist.
 pub(crate) fn made(name: &str) -> Result<PathBuf> {
     let made = profile_folder()?.join(name);
     ensure!(
         made.is_file(),
-        "cargo made no {}: is another target or profile set in a configuration of cargo's?",
+        "cargo built no {}: check whether cargo's configuration sets another target or profile",
         made.display()
     );
     Ok(made)
 }
 
-/// The root of this checkout.
+/// Returns the root of this checkout.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -182,7 +182,7 @@ pub(crate) fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// Makes `link` lead to `target`; whoever looks meanwhile finds the former target or the new one.
+/// Points `link` to `target` atomically: concurrent readers find the former or the new target.
 fn point(link: &Path, target: &Path) -> Result<()> {
     if fs::read_link(link).is_ok_and(|former| former == target) {
         return Ok(());
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_is_moved_without_a_moment_of_absence() {
+    fn link_is_replaced_atomically() {
         let folder = tempfile::tempdir().unwrap();
         let link = folder.path().join("link");
         for target in ["a", "a", "b"] {

@@ -1,10 +1,10 @@
-//! `cargo xtask test`: every class of tests, each with what it needs, and a summary whose last line
-//! a machine can read.
+//! `cargo xtask test`: runs every class of tests with its prerequisites, and prints a summary with
+//! a machine-readable last line.
 //!
-//! * [`class`]: which classes there are, and the `cargo` commands that run them.
-//! * [`prepare`]: what the node and cluster classes need, made once and written down for them.
-//! * [`execute`]: one command, its output shown as it comes.
-//! * [`tally`]: what its output says of passed, failed and skipped tests.
+//! - [`class`]: the classes, and the `cargo` commands that run them.
+//! - [`prepare`]: prerequisites of the node and cluster classes, made once and recorded in a file.
+//! - [`execute`]: one command, its output shown as it arrives.
+//! - [`counts`]: passed, failed and skipped tests in the output.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,11 +20,11 @@ use crate::setup;
 mod class;
 mod execute;
 mod prepare;
-mod tally;
+mod counts;
 
 use class::Class;
-use prepare::Means;
-use tally::Tally;
+use counts::TestCounts;
+use prepare::Prerequisites;
 
 /// Runs the tests and sums them up; the last line reads `N passed, N failed, N skipped`.
 #[derive(Debug, clap::Args)]
@@ -50,26 +50,26 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let cache = Cache::open()?;
     setup::prepare(&cache)?;
     let run = Run::start("test")?;
-    let mut means = Means::new(&cache, run.folder());
-    let mut tallies = Vec::new();
+    let mut prerequisites = Prerequisites::new(&cache, run.folder());
+    let mut results = Vec::new();
     for class in classes {
         let started = Instant::now();
-        progress::say(format_args!("\n══ {class} ══"));
-        let mut tally = match means.prepare_for(class) {
+        progress::print_line(format_args!("\n══ {class} ══"));
+        let mut counts = match prerequisites.prepare_for(class) {
             Ok(prepare::Readiness::Ready) => {
-                execute_class(&run, class, filter.as_deref(), means.file())
+                execute_class(&run, class, filter.as_deref(), prerequisites.file())
             }
-            Ok(prepare::Readiness::Impossible(reason)) => Tally::skipped(&reason),
-            // One class that cannot even start must not keep the others from running.
-            Err(error) => Tally::broken(&format!("{error:#}")),
+            Ok(prepare::Readiness::Impossible(reason)) => TestCounts::skipped(&reason),
+            // A class that cannot even start must not keep the others from running.
+            Err(error) => TestCounts::broken(&format!("{error:#}")),
         };
-        tally.took = started.elapsed();
-        tallies.push((class, tally));
+        counts.took = started.elapsed();
+        results.push((class, counts));
     }
     run.finish()?;
-    let sum = tally::summary(&tallies);
+    let sum = counts::summary(&results);
     for line in sum.lines {
-        progress::say(line);
+        progress::print_line(line);
     }
     Ok(if sum.failed == 0 {
         ExitCode::SUCCESS
@@ -78,19 +78,24 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
-fn execute_class(run: &Run, class: Class, filter: Option<&str>, prepared: Option<&Path>) -> Tally {
+fn execute_class(
+    run: &Run,
+    class: Class,
+    filter: Option<&str>,
+    prepared: Option<&Path>,
+) -> TestCounts {
     let commands = match class
         .commands(filter)
         .with_context(|| format!("find the tests of class {class}"))
     {
         Ok(commands) => commands,
-        Err(error) => return Tally::broken(&format!("{error:#}")),
+        Err(error) => return TestCounts::broken(&format!("{error:#}")),
     };
-    let mut sum = Tally::default();
+    let mut sum = TestCounts::default();
     for words in commands {
         sum.add(
             execute::cargo(run, &words, prepared)
-                .unwrap_or_else(|error| Tally::broken(&format!("{error:#}"))),
+                .unwrap_or_else(|error| TestCounts::broken(&format!("{error:#}"))),
         );
     }
     sum

@@ -1,14 +1,14 @@
-//! `cargo xtask tidy`: house rules that no lint can see. Each rule decides on the tree's texts
+//! `cargo xtask tidy`: house rules that no lint can check. Each rule decides on the tree's texts
 //! alone:
 //!
-//! * [`size`]: files and their inline tests stay short enough to be read in one go.
-//! * [`reach`]: every Rust file is part of a crate.
-//! * [`words`]: how files are named and begin, and what no file may mention.
-//! * [`workspace`]: allowed dependencies between our crates, and workspace dependencies that no
+//! - [`size`]: files and their inline tests are short enough to be read in one go.
+//! - [`reach`]: every Rust file is part of a crate.
+//! - [`words`]: file names, headers, and forbidden texts.
+//! - [`workspace`]: allowed dependencies between our crates, and workspace dependencies that no
 //!   crate uses.
-//! * [`examples`]: every example is complete.
-//! * [`documents`]: what documents point at is there.
-//! * [`decisions`]: decision records are numbered and have a status.
+//! - [`examples`]: every example is complete.
+//! - [`documents`]: references in documents exist.
+//! - [`decisions`]: decision records are numbered and have a status.
 
 use std::fmt;
 
@@ -27,16 +27,15 @@ mod decisions;
 use tree::Tree;
 use workspace::Workspace;
 
-/// House rules that no lint can see.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct Args {}
 
-/// A rule that does not hold.
+/// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Finding {
     /// The file, and perhaps the line.
     place: String,
-    /// What is wrong there, and what to do.
+    /// The violation and the remedy.
     what: String,
 }
 
@@ -59,19 +58,19 @@ pub(crate) fn run(args: Args) -> Result<()> {
     let Args {} = args;
     let findings = check()?;
     for finding in &findings {
-        progress::say(finding);
+        progress::print_line(finding);
     }
     if !findings.is_empty() {
         bail!(
-            "{} of the tree's rules are broken (CONTRIBUTING.md says why they are there)",
+            "{} violations of the tree's rules (CONTRIBUTING.md explains them)",
             findings.len()
         );
     }
-    progress::say("the tree is tidy");
+    progress::print_line("the tree is tidy");
     Ok(())
 }
 
-/// Every rule that does not hold in this checkout, in the order of the files.
+/// Returns all violations in this checkout, sorted by file.
 pub(crate) fn check() -> Result<Vec<Finding>> {
     let tree = Tree::of_checkout()?;
     let workspace = Workspace::of_checkout()?;

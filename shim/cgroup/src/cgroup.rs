@@ -25,7 +25,7 @@ pub use processes::signal;
 #[cfg(test)]
 mod tests;
 
-/// PID 1, whose cgroup shows where systemd keeps its units.
+/// The cgroups of PID 1, which show where systemd keeps its units.
 const FIRST_PROCESS: &str = "/proc/1/cgroup";
 
 /// The cgroup of one container, in every hierarchy.

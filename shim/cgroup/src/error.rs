@@ -19,7 +19,7 @@ pub enum CgroupError {
         /// The problem, as a predicate of the path.
         problem: &'static str,
     },
-    /// A limit that this cgroup version does not support, or whose value is not valid.
+    /// A limit that this cgroup version does not support, or with a value that is not valid.
     #[error("{field} cannot be honoured: {reason}")]
     Refused {
         /// The field of the OCI spec.

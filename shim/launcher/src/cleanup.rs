@@ -1,4 +1,4 @@
-//! Clean-up of a container whose host died: its record lists everything to remove.
+//! Clean-up after the death of a host: a container's record lists everything to remove.
 //!
 //! | part | module |
 //! |---|---|

@@ -83,7 +83,7 @@ impl Flags {
             Some("-v") => Verb::Version,
             Some(other) => bail!("unknown verb {other:?}: the verbs are start and delete"),
             None => bail!(
-                "no verb: this program is started by containerd, with start or delete; -v tells \
+                "no verb: this program is started by containerd, with start or delete; -v prints \
                  its version"
             ),
         };

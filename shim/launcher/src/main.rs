@@ -4,7 +4,7 @@
 //! | verb | module | effect |
 //! |---|---|---|
 //! | `start` | [`start`], [`spec`], [`bundle`] | finds or spawns the container's host and prints its address |
-//! | `delete` | [`delete`], [`cleanup`] | returns the exit status of a task whose host died, and cleans up |
+//! | `delete` | [`delete`], [`cleanup`] | returns the exit status of a task after its host died, and cleans up |
 //! | `-info` | [`info`] | name and version, for containerd |
 //! | `-v` | [`info`] | the same, for people |
 #![forbid(unsafe_code)]

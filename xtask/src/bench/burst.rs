@@ -1,7 +1,7 @@
-//! `burst`: many pods of one Deployment on a kind worker, made, ready and deleted again.
+//! `burst`: many pods of one Deployment on a kind worker, created, ready and deleted again.
 //!
-//! * [`worker`]: the cluster, and the node that has every subject as a runtime class.
-//! * [`spent`]: who took the processors' time.
+//! - [`worker`]: the cluster, and the node that has every subject as a runtime class.
+//! - [`cpu_time`]: the users of CPU time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,14 +17,14 @@ use super::report::{Figure, Target, Unit};
 use super::subject::Subject;
 use super::subject::name::SubjectName;
 
-mod spent;
+mod cpu_time;
 mod worker;
 
-use spent::{Share, Spent};
+use cpu_time::{CpuTime, Share};
 use worker::Worker;
 
-/// How long the memory of pods that are ready may take until it no longer changes much.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long the memory of ready pods may take to settle.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) fn measure(
     cache: &Cache,
@@ -35,7 +35,7 @@ pub(super) fn measure(
     let worker = Worker::start(cache, run, subjects)?;
     let mut samples = Samples::default();
     if let Some(first) = subjects.first() {
-        // kubelet and containerd grow at the first burst that they see, whoever's it is.
+        // kubelet and containerd grow at their first burst, regardless of the subject.
         progress::step(
             format_args!("a burst that does not count, of {}", first.name),
             || burst(&worker, first, extent.pods),
@@ -85,24 +85,24 @@ fn notes(extent: &Extent) -> Vec<String> {
     ]
 }
 
-/// What one burst took.
+/// The results of one burst.
 #[derive(Debug, Clone, Default)]
 struct Found {
     /// From the request to the last pod's readiness.
     ready: Duration,
     /// From the request to the last pod's end.
     gone: Duration,
-    /// The same of a pod that is alone.
+    /// The same for a single pod.
     deleted: Duration,
-    spent: Spent,
-    /// What was held more than before, in KiB.
+    cpu_time: CpuTime,
+    /// The additional memory use, in KiB.
     available: u64,
     proportional: u64,
-    /// Processes more than before.
+    /// The number of additional processes.
     processes: usize,
 }
 
-/// Makes a pod, and times its deletion.
+/// Creates a single pod, and times its deletion.
 fn alone(worker: &Worker, subject: &Subject) -> Result<Duration> {
     worker.scale_up(subject, 1)?;
     let begun = Instant::now();
@@ -111,50 +111,50 @@ fn alone(worker: &Worker, subject: &Subject) -> Result<Duration> {
 }
 
 fn burst(worker: &Worker, subject: &Subject, pods: usize) -> Result<Found> {
-    let before = worker.settled_look()?;
+    let before = worker.settled_usage()?;
     let from = worker.clock()?;
     let begun = Instant::now();
     worker.scale_up(subject, pods)?;
     let ready = begun.elapsed();
-    let spent = worker.clock()?.since(&from);
-    let held = worker.settled_look()?;
+    let cpu_time = worker.clock()?.since(&from);
+    let held = worker.settled_usage()?;
     let begun = Instant::now();
     worker.delete()?;
     Ok(Found {
         ready,
         gone: begun.elapsed(),
         deleted: Duration::ZERO,
-        spent,
+        cpu_time,
         available: before.available.saturating_sub(held.available),
         proportional: held.proportional.saturating_sub(before.proportional),
         processes: held.processes.saturating_sub(before.processes),
     })
 }
 
-/// What the node holds at one moment.
+/// The resource usage of the node at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Look {
-    /// What the machine could still give, in KiB.
+struct Usage {
+    /// The machine's available memory, in KiB.
     available: u64,
-    /// What shims, hosts and containers hold, in KiB.
+    /// The PSS of shims, hosts and containers, in KiB.
     proportional: u64,
-    /// How many of them there are.
+    /// Their number.
     processes: usize,
 }
 
 impl Worker {
-    fn settled_look(&self) -> Result<Look> {
-        let alike = |one: &Look, other: &Look| {
+    fn settled_usage(&self) -> Result<Usage> {
+        let alike = |one: &Usage, other: &Usage| {
             one.processes == other.processes
-                && one.available.abs_diff(other.available) < processes::TREMBLE
+                && one.available.abs_diff(other.available) < processes::MEMORY_NOISE
         };
-        settled(SETTLE, || self.look(), alike)
+        settled(SETTLE_TIMEOUT, || self.usage(), alike)
     }
 
-    fn look(&self) -> Result<Look> {
+    fn usage(&self) -> Result<Usage> {
         let table = Table::now()?;
-        let pods = spent::of_pods(&table, self.root());
-        Ok(Look {
+        let pods = cpu_time::of_pods(&table, self.root());
+        Ok(Usage {
             available: processes::available()?,
             proportional: pods
                 .iter()
@@ -166,7 +166,7 @@ impl Worker {
     }
 }
 
-/// By what was measured, then by subject.
+/// Samples by measurement, then by subject.
 #[derive(Debug, Default)]
 struct Samples {
     all: BTreeMap<&'static str, BTreeMap<SubjectName, Vec<f64>>>,
@@ -189,10 +189,10 @@ impl Samples {
         add(READY, found.ready.as_secs_f64());
         add(GONE, found.gone.as_secs_f64());
         add(DELETED, found.deleted.as_secs_f64());
-        add(MACHINE, found.spent.machine);
-        add(WORKER, found.spent.worker);
+        add(MACHINE, found.cpu_time.machine);
+        add(WORKER, found.cpu_time.worker);
         for share in Share::ALL {
-            add(share.title(), found.spent.of(share));
+            add(share.title(), found.cpu_time.of(share));
         }
         add(AVAILABLE, mebibytes(found.available));
         add(PROPORTIONAL, mebibytes(found.proportional));
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_pods_hold_is_told_of_one_pod() {
+    fn memory_is_reported_per_pod() {
         let mut samples = Samples::default();
         let found = Found {
             available: 4 * 2048,

@@ -1,4 +1,4 @@
-//! `churn`: containers per second through containerd, made, run to their end and removed by one
+//! `churn`: containers per second through containerd, created, run to their end and removed by one
 //! client.
 
 use anyhow::Result;
@@ -6,27 +6,27 @@ use serde_json::json;
 use testbed::progress;
 
 use super::Extent;
-use super::ground::Ground;
+use super::environment::Environment;
 use super::programs::Does;
 use super::report::{Figure, Unit};
 
-/// How many containers are under way at once.
+/// The number of concurrent containers.
 pub(super) const IN_FLIGHT: usize = 8;
-/// How many turns each subject has: its time is cut into as many pieces, between which the others
-/// have theirs.
+/// The number of turns of each subject: its time is split into turns that alternate with those of
+/// other subjects.
 const TURNS: usize = 6;
 
-pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
+pub(super) fn measure(environment: &Environment, extent: &Extent) -> Result<Vec<Figure>> {
     let turn = (extent.seconds / TURNS as u64).max(1);
     let plan = json!({
         "rounds": TURNS,
         "warm_up": 1,
-        "subjects": ground.entries(Does::Hello),
+        "subjects": environment.entries(Does::Hello),
         "in_flight": IN_FLIGHT,
         "turn": turn,
     });
     let samples = progress::step("counted containers per second", || {
-        ground.client.run("churn", &plan)
+        environment.client.run("churn", &plan)
     })?;
     Ok(vec![
         samples.figure(

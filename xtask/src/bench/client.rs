@@ -1,4 +1,4 @@
-//! The program bench-client, which does what is timed, and its samples.
+//! The program bench-client, which makes the timed calls, and its samples.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use super::report::{Figure, Unit};
 use super::subject::name::SubjectName;
 use crate::setup;
 
-/// The program, which cargo builds into the folder that it builds us into.
+/// The program, built into this program's folder.
 const PROGRAM: &str = "bench-client";
-/// How long one of its runs may take: the longest are those that make hundreds of containers.
-const LIMIT: Duration = Duration::from_mins(10);
+/// How long one run may take: the longest create hundreds of containers.
+const RUN_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// The program, told where containerd is.
+/// The program, with the address of containerd.
 #[derive(Debug)]
 pub(super) struct Client {
     containerd: Containerd,
@@ -27,7 +27,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Builds the program. Shims that it starts find on its `PATH` what they find on containerd's.
+    /// Builds the program. Shims that it starts have containerd's `PATH`.
     pub(super) fn build(containerd: &Containerd) -> Result<Self> {
         let program = setup::executable(PROGRAM)?;
         let install = containerd.install();
@@ -38,7 +38,7 @@ impl Client {
                 .chain(system),
         );
         let path = path
-            .context("a folder with a colon in its name cannot stand on PATH")?
+            .context("a folder with a colon in its name cannot be part of PATH")?
             .to_string_lossy()
             .into_owned();
         Ok(Self {
@@ -48,7 +48,7 @@ impl Client {
         })
     }
 
-    /// Has it do what `plan` says, in containerd's `namespace`.
+    /// Runs it with `plan`, in containerd's `namespace`.
     pub(super) fn run(&self, what: &str, plan: &Value) -> Result<Samples> {
         let run = self
             .containerd
@@ -61,14 +61,14 @@ impl Client {
             self.containerd.namespace(),
             what,
         ]);
-        let text = run.input(plan.to_string()).deadline(LIMIT).text();
-        // What went wrong stands last, below the log that it is to be read with.
+        let text = run.input(plan.to_string()).deadline(RUN_TIMEOUT).text();
+        // The error comes last, below the log that explains it.
         let text = text.map_err(|error| anyhow!("{}\n{error:#}", self.containerd.evidence()))?;
         serde_json::from_str(&text).with_context(|| format!("read the samples of {what}"))
     }
 }
 
-/// By subject, then by what was timed: the values, in the order of the rounds.
+/// Values by subject, then by measurement, in the order of the rounds.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Samples {
@@ -76,7 +76,7 @@ pub(super) struct Samples {
 }
 
 impl Samples {
-    /// Everybody's samples of `what`.
+    /// Returns all subjects' samples of `what`.
     pub(super) fn of(&self, what: &str) -> BTreeMap<SubjectName, Vec<f64>> {
         self.all
             .iter()
@@ -84,7 +84,7 @@ impl Samples {
             .collect()
     }
 
-    /// Everybody's sums of two things, round by round.
+    /// Returns all subjects' sums of two measurements, round by round.
     pub(super) fn sum(&self, one: &str, other: &str) -> BTreeMap<SubjectName, Vec<f64>> {
         let mut others = self.of(other);
         let sums = self.of(one).into_iter().filter_map(|(name, ones)| {
@@ -100,7 +100,7 @@ impl Samples {
         sums.collect()
     }
 
-    /// A figure of `what`.
+    /// Returns the figure of `what`.
     pub(super) fn figure(&self, what: &str, name: &str, unit: Unit) -> Figure {
         Figure::of(name, unit, &self.of(what))
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_program_writes_is_read_by_subject() {
+    fn output_of_the_program_is_parsed_by_subject() {
         let samples: Samples = serde_json::from_str(
             r#"{"runc":{"create":[1.5,2.0],"start":[1.0,1.0]},"ours":{"create":[0.5]}}"#,
         )

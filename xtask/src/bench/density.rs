@@ -1,4 +1,4 @@
-//! `density`: what idle containers hold of the machine, everything counted but containerd itself.
+//! `density`: the memory and processes of idle containers, without containerd itself.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,30 +9,30 @@ use serde_json::json;
 use testbed::progress;
 
 use super::Extent;
-use super::ground::{Ground, Net};
+use super::environment::{Environment, Net};
 use super::processes::{self, Memory, Table};
 use super::programs::Does;
 use super::report::{Figure, Target, Unit};
 use super::subject::Subject;
 use super::subject::name::SubjectName;
 
-/// How long containers may take until what they hold no longer changes much, and those before them
-/// until the kernel has let go what was theirs: networks go in the background.
-const SETTLE: Duration = Duration::from_secs(30);
+/// How long the memory of containers may take to settle, and the kernel to release that of earlier
+/// ones: networks are removed in the background.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How containers are made.
+/// A way of creating containers.
 #[derive(Debug)]
 struct Form {
     /// bench-client's name for it.
     made: &'static str,
     does: Does,
     name: &'static str,
-    /// The target of what one more of them takes, in MiB.
+    /// The target for one more of them, in MiB.
     target: Option<f64>,
 }
 
-/// The engine holds the code of each guest in a form of its own, so what a container takes depends
-/// on its guest.
+/// The engine keeps each guest's code in its own form, so the memory of a container depends on its
+/// guest.
 const FORMS: [Form; 3] = [
     Form {
         made: "pod",
@@ -54,13 +54,13 @@ const FORMS: [Form; 3] = [
     },
 ];
 
-pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
+pub(super) fn measure(environment: &Environment, extent: &Extent) -> Result<Vec<Figure>> {
     let steps = steps(extent.containers);
     let mut figures = Vec::new();
     for form in &FORMS {
         let Form { name, .. } = form;
-        let mut held: BTreeMap<SubjectName, Vec<Vec<Held>>> = BTreeMap::new();
-        let mut subjects: Vec<&Subject> = ground.subjects.iter().collect();
+        let mut held: BTreeMap<SubjectName, Vec<Vec<Usage>>> = BTreeMap::new();
+        let mut subjects: Vec<&Subject> = environment.subjects.iter().collect();
         for round in 1..=extent.densities {
             for subject in &subjects {
                 let what = format!(
@@ -70,25 +70,25 @@ pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
                 held.entry(subject.name.clone())
                     .or_default()
                     .push(progress::step(what, || {
-                        hold(ground, subject, form, &steps)
+                        measure_steps(environment, subject, form, &steps)
                     })?);
             }
-            // Each round begins with another one.
+            // Each round begins with another subject.
             let next = 1.min(subjects.len());
             subjects.rotate_left(next);
         }
         let mut found = figures_of(name, &steps, &held);
         if let Some(limit) = form.target {
-            aim(&mut found, "marginal PSS", limit);
-            aim(&mut found, "processes", 1.0);
+            set_target(&mut found, "marginal PSS", limit);
+            set_target(&mut found, "processes", 1.0);
         }
         figures.extend(found);
     }
     Ok(figures)
 }
 
-/// Gives the figure whose name begins so a target.
-fn aim(figures: &mut [Figure], begins: &str, limit: f64) {
+/// Sets the target of the figure with the name prefix `begins`.
+fn set_target(figures: &mut [Figure], begins: &str, limit: f64) {
     if let Some(figure) = figures
         .iter_mut()
         .find(|figure| figure.name.starts_with(begins))
@@ -97,7 +97,7 @@ fn aim(figures: &mut [Figure], begins: &str, limit: f64) {
     }
 }
 
-/// How many containers there are when they are looked at: few, half and all.
+/// Returns the numbers of containers at which usage is measured: few, half and all.
 fn steps(all: usize) -> Vec<usize> {
     let mut steps = vec![(all / 10).max(1), all / 2, all];
     steps.retain(|step| *step > 0);
@@ -105,66 +105,73 @@ fn steps(all: usize) -> Vec<usize> {
     steps
 }
 
-/// What containers hold at one moment.
+/// The resource usage of containers at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Held {
+struct Usage {
     memory: Memory,
     processes: usize,
     threads: u32,
-    /// What the machine could still give, in KiB.
+    /// The machine's available memory, in KiB.
     available: u64,
 }
 
-/// What is held before there are containers, and at each of `steps`.
-fn hold(ground: &Ground, subject: &Subject, form: &Form, steps: &[usize]) -> Result<Vec<Held>> {
-    // A shim's daemon may outlive its last container for some seconds: that of the subject before
+/// Measures the usage without containers, and at each of `steps`.
+fn measure_steps(
+    environment: &Environment,
+    subject: &Subject,
+    form: &Form,
+    steps: &[usize],
+) -> Result<Vec<Usage>> {
+    // A shim's daemon may outlive its last container for some seconds: that of the previous subject
     // must not be counted.
-    let mut held = vec![settled(ground, |held| held.processes == 0)?];
+    let mut held = vec![settled(environment, |held| held.processes == 0)?];
     let mut from = 0;
     for &to in steps {
         let plan = json!({
-            "subjects": [Ground::entry(subject, form.does, Net::Own)],
+            "subjects": [Environment::entry(subject, form.does, Net::Own)],
             "numbers": [from, to],
             "form": form.made,
             "network": "pod",
-            "cgroup": ground.pods(),
+            "cgroup": environment.pods(),
         });
-        ground.client.run("idle", &plan)?;
-        held.push(settled(ground, |_| true)?);
+        environment.client.run("idle", &plan)?;
+        held.push(settled(environment, |_| true)?);
         from = to;
     }
-    ground.client.run("clear", &json!({ "subjects": [] }))?;
+    environment
+        .client
+        .run("clear", &json!({ "subjects": [] }))?;
     Ok(held)
 }
 
-/// Looks until two looks in a row see the same processes and nearly the same memory, and what
-/// `is_expected`; at most for [`SETTLE`].
-fn settled(ground: &Ground, is_expected: impl Fn(&Held) -> bool) -> Result<Held> {
-    let alike = |one: &Held, other: &Held| {
+/// Measures until two measurements in a row have the same processes and nearly the same memory, and
+/// `is_expected` accepts them; at most for [`SETTLE_TIMEOUT`].
+fn settled(environment: &Environment, is_expected: impl Fn(&Usage) -> bool) -> Result<Usage> {
+    let alike = |one: &Usage, other: &Usage| {
         let (less, more) = (
             one.memory.proportional.min(other.memory.proportional),
             one.memory.proportional.max(other.memory.proportional),
         );
-        let is_quiet = one.available.abs_diff(other.available) < processes::TREMBLE;
+        let is_quiet = one.available.abs_diff(other.available) < processes::MEMORY_NOISE;
         is_quiet
             && is_expected(other)
             && one.processes == other.processes
             && one.threads == other.threads
             && more - less <= more / 200
     };
-    processes::settled(SETTLE, || look(ground), alike)
+    processes::settled(SETTLE_TIMEOUT, || usage(environment), alike)
 }
 
-fn look(ground: &Ground) -> Result<Held> {
+fn usage(environment: &Environment) -> Result<Usage> {
     let table = Table::now()?;
-    let first = ground.isolated.init_pid();
+    let first = environment.isolated.init_pid();
     let containerd = containerd(&table, first)?;
     let ours: Vec<_> = table
         .descendants(&[first, containerd])
         .into_iter()
         .filter_map(|pid| table.get(pid))
         .collect();
-    Ok(Held {
+    Ok(Usage {
         memory: ours
             .iter()
             .filter_map(|process| Memory::of(process.pid))
@@ -175,10 +182,10 @@ fn look(ground: &Ground) -> Result<Held> {
     })
 }
 
-/// The number of the containerd whose processes are numbered as the namespace's first one is.
+/// Finds the containerd in the pid namespace of the process `first`.
 fn containerd(table: &Table, first: i32) -> Result<i32> {
     let numbers = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid"));
-    let isolated = numbers(first).context("read how the namespace's processes are numbered")?;
+    let isolated = numbers(first).context("read the pid namespace of the environment")?;
     let found = table.iter().find(|process| {
         process.name == "containerd" && numbers(process.pid).is_ok_and(|found| found == isolated)
     });
@@ -187,14 +194,14 @@ fn containerd(table: &Table, first: i32) -> Result<i32> {
         .context("the namespace has no containerd")
 }
 
-/// The rows of one form: at each step what one container holds, and what one more takes; `held`
-/// round by round.
+/// Returns the rows of one form: at each step the usage of one container, and that of one more;
+/// `held` round by round.
 fn figures_of(
     name: &str,
     steps: &[usize],
-    held: &BTreeMap<SubjectName, Vec<Vec<Held>>>,
+    held: &BTreeMap<SubjectName, Vec<Vec<Usage>>>,
 ) -> Vec<Figure> {
-    let figure = |title: String, unit, value: &dyn Fn(&[Held]) -> f64| {
+    let figure = |title: String, unit, value: &dyn Fn(&[Usage]) -> f64| {
         let samples = held
             .iter()
             .map(|(subject, rounds)| {
@@ -206,7 +213,7 @@ fn figures_of(
             .collect();
         Figure::of(title, unit, &samples)
     };
-    let pss = |held: &Held| mebibytes(held.memory.proportional);
+    let pss = |held: &Usage| mebibytes(held.memory.proportional);
     let mut figures: Vec<Figure> = steps
         .iter()
         .enumerate()
@@ -220,15 +227,15 @@ fn figures_of(
         .collect();
     let (first, last) = (0, steps.len());
     let more = number(steps.last().copied().unwrap_or_default());
-    // From the first step on, if there are several: what the first container alone brings along is
-    // in PSS above.
+    // From the first step on, if there are several: the base cost of the first container is in PSS
+    // above.
     let (first, more) = if last > 1 {
         (1, more - number(steps[0]))
     } else {
         (first, more)
     };
     let slope =
-        |held: &[Held], of: &dyn Fn(&Held) -> f64| (of(&held[last]) - of(&held[first])) / more;
+        |held: &[Usage], of: &dyn Fn(&Usage) -> f64| (of(&held[last]) - of(&held[first])) / more;
     figures.extend([
         figure(
             format!("marginal PSS of a {name}"),
@@ -267,12 +274,12 @@ fn number(count: usize) -> f64 {
 mod tests {
     use super::*;
 
-    fn held(kibibytes: u64, processes: usize) -> Held {
+    fn held(kibibytes: u64, processes: usize) -> Usage {
         let memory = Memory {
             proportional: kibibytes,
             private: kibibytes / 2,
         };
-        Held {
+        Usage {
             memory,
             processes,
             threads: 2 * u32::try_from(processes).unwrap(),
@@ -281,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_looked_at_when_there_are_few_half_and_all() {
+    fn usage_is_measured_at_few_half_and_all_containers() {
         assert_eq!(steps(200), [20, 100, 200]);
         assert_eq!(steps(2), [1, 2]);
         assert_eq!(steps(1), [1]);
     }
 
     #[test]
-    fn one_more_container_costs_what_lies_between_few_and_all() {
+    fn marginal_cost_is_the_slope_between_few_and_all() {
         // A host of 10 MiB, and 1 MiB and one process for each container.
         let all = BTreeMap::from([(
             SubjectName::Ours,

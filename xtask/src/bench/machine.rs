@@ -1,4 +1,4 @@
-//! The machine of a run, as far as it decides its figures.
+//! The properties of the machine that its figures depend on.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use testbed::command::Run;
 
 use crate::setup;
 
-/// What the figures of a run are true of.
+/// The machine and software of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Machine {
@@ -18,16 +18,16 @@ pub(super) struct Machine {
     /// In GiB.
     pub(super) memory: f64,
     pub(super) kernel: String,
-    /// Which version of control groups.
+    /// The version of cgroups.
     pub(super) cgroups: String,
     /// containerd's version.
     pub(super) containerd: String,
-    /// cargo's profile of what is ours.
+    /// cargo's profile of our programs.
     pub(super) profile: String,
 }
 
 impl Machine {
-    /// This machine, with a containerd of this version.
+    /// Describes this machine, with a containerd of this version.
     pub(super) fn here(containerd: &str) -> Result<Self> {
         let read = |file: &str| fs::read_to_string(file).with_context(|| format!("read {file}"));
         let version = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
@@ -49,7 +49,7 @@ impl Machine {
     }
 }
 
-/// Today, in UTC.
+/// Returns today's date in UTC.
 pub(super) fn today() -> Result<String> {
     Run::new("date").args(["--utc", "+%Y-%m-%d"]).text()
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_processor_is_named_where_the_kernel_names_it() {
+    fn processor_has_its_name_if_the_kernel_has_one() {
         assert_eq!(
             processor("processor\t: 0\nmodel name\t: A B @ 2 GHz\n"),
             "A B @ 2 GHz"
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_counted_in_gibibytes() {
+    fn memory_is_in_gibibytes() {
         assert_eq!(
             memory("MemTotal:       2097152 kB\nMemFree: 1 kB\n"),
             Some(2.0)

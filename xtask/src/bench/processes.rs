@@ -1,4 +1,4 @@
-//! The machine's processes: who descends from whom, what memory they hold, what time they took.
+//! The machine's processes: their descendants, memory and CPU time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,33 +6,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// What lies at least between two looks at the same thing.
-const BETWEEN: Duration = Duration::from_millis(500);
-/// KiB by which two looks at the machine's memory differ when nothing happens.
-pub(super) const TREMBLE: u64 = 1024;
+/// The minimum interval between two measurements of the same value.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// The noise of the machine's memory between two measurements, in KiB.
+pub(super) const MEMORY_NOISE: u64 = 1024;
 
-/// One process, as `/proc/<pid>/stat` has it.
+/// One process, from `/proc/<pid>/stat`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Process {
     pub(super) pid: i32,
     pub(super) parent: i32,
-    /// Its program's name, of which the kernel keeps 15 bytes.
+    /// The program's name, of which the kernel keeps 15 bytes.
     pub(super) name: String,
     pub(super) threads: u32,
-    /// The time that it took, in ticks of the kernel's.
+    /// Its CPU time, in kernel ticks.
     pub(super) own: u64,
-    /// The time that those of its children took that have ended and were waited for.
+    /// The CPU time of its children that exited and were waited for.
     pub(super) ended: u64,
 }
 
-/// All processes at one moment, by their numbers.
+/// All processes at one moment, by pid.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Table {
     all: BTreeMap<i32, Process>,
 }
 
 impl Table {
-    /// Those of now. One that ends meanwhile is not in it.
+    /// Reads the present table. A process that exits meanwhile is left out.
     pub(super) fn now() -> Result<Self> {
         let entries = fs::read_dir("/proc").context("list the machine's processes")?;
         let numbers = entries
@@ -42,7 +42,7 @@ impl Table {
         Ok(Self::of(stats.filter_map(|text| parse(&text))))
     }
 
-    /// These.
+    /// Makes a table of these processes.
     pub(super) fn of(processes: impl IntoIterator<Item = Process>) -> Self {
         Self {
             all: processes
@@ -52,17 +52,17 @@ impl Table {
         }
     }
 
-    /// All of them.
+    /// Returns all processes.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Process> {
         self.all.values()
     }
 
-    /// The process of this number.
+    /// Returns the process of this pid.
     pub(super) fn get(&self, pid: i32) -> Option<&Process> {
         self.all.get(&pid)
     }
 
-    /// The numbers of all that descend from `roots`, these excluded.
+    /// Returns the pids of all descendants of `roots`, without these.
     pub(super) fn descendants(&self, roots: &[i32]) -> BTreeSet<i32> {
         let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for process in self.iter() {
@@ -88,7 +88,7 @@ impl Table {
     }
 }
 
-/// Reads a line of `/proc/<pid>/stat`. A name may hold anything, brackets and blanks included.
+/// Parses `/proc/<pid>/stat`. A name may contain anything, including brackets and blanks.
 fn parse(text: &str) -> Option<Process> {
     let (pid, rest) = text.split_once(" (")?;
     let (name, rest) = rest.rsplit_once(") ")?;
@@ -105,17 +105,17 @@ fn parse(text: &str) -> Option<Process> {
     })
 }
 
-/// What processes hold, in KiB.
+/// The memory of processes, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Memory {
-    /// Their part of what they share with others, and all else.
+    /// The PSS: private memory and the share of shared memory.
     pub(super) proportional: u64,
-    /// What is theirs alone.
+    /// Private memory.
     pub(super) private: u64,
 }
 
 impl Memory {
-    /// That of the process `pid`; none if it has ended.
+    /// Reads the memory of the process `pid`; `None` if it has exited.
     pub(super) fn of(pid: i32) -> Option<Self> {
         fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
             .ok()
@@ -146,7 +146,7 @@ impl std::iter::Sum for Memory {
     }
 }
 
-/// What the machine could give to new programs, in KiB.
+/// Returns the machine's available memory, in KiB.
 pub(super) fn available() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
     let line = text
@@ -156,7 +156,7 @@ pub(super) fn available() -> Result<u64> {
         .context("/proc/meminfo names no MemAvailable")
 }
 
-/// Looks until two looks in a row are alike, but no longer than `limit`: the last look.
+/// Measures until two measurements in a row are alike, at most for `limit`; returns the last one.
 pub(super) fn settled<T>(
     limit: Duration,
     mut look: impl FnMut() -> Result<T>,
@@ -165,8 +165,8 @@ pub(super) fn settled<T>(
     let begun = Instant::now();
     let mut last = look()?;
     loop {
-        // Looks that follow at once are alike whatever is going on.
-        std::thread::sleep(BETWEEN);
+        // Measurements without an interval are alike even while memory changes.
+        std::thread::sleep(PROBE_INTERVAL);
         let now = look()?;
         let done = alike(&last, &now) || begun.elapsed() > limit;
         last = now;
@@ -184,7 +184,7 @@ mod tests {
                         1000 50 18446744073709551615";
 
     #[test]
-    fn looks_end_when_two_are_alike_or_the_time_is_up() {
+    fn settling_ends_when_two_measurements_are_alike_or_time_is_up() {
         let mut values = [1, 2, 2, 3].into_iter();
         assert_eq!(
             settled(
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_brackets_and_blanks_does_not_shift_the_fields() {
+    fn name_with_brackets_and_blanks_does_not_shift_the_fields() {
         let expected = Process {
             pid: 42,
             parent: 7,
@@ -232,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_ends_early_is_no_process() {
+    fn truncated_line_is_not_a_process() {
         assert_eq!(parse("42 (a) S 7 42"), None);
         assert_eq!(parse(""), None);
     }
 
     #[test]
-    fn descendants_are_followed_through_all_generations_and_roots_are_left_out() {
+    fn descendants_include_all_generations_without_the_roots() {
         let table = Table::of([
             process(1, 0),
             process(2, 1),
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_read_from_the_sums_of_a_process() {
+    fn memory_is_read_from_smaps_rollup() {
         let text = "00400000-7fff [rollup]\nRss: 900 kB\nPss: 512 kB\nPss_Dirty: 9 \
                     kB\nPrivate_Clean: 10 kB\nPrivate_Dirty: 20 kB\n";
         assert_eq!(

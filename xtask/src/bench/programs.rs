@@ -1,4 +1,4 @@
-//! The programs that subjects run: the same two things, as a static Linux program and as a Wasm
+//! The programs that subjects run: the same two behaviours, as a static Linux program and as a Wasm
 //! module.
 
 use std::fs;
@@ -58,18 +58,18 @@ impl Workload {
     }
 }
 
-/// What a container does.
+/// The behaviour of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Does {
-    /// Prints a line and ends.
+    /// Prints a line and exits.
     Hello,
-    /// Nothing, until it is ended: a C program.
+    /// Does nothing until it is killed: a C program.
     Idle,
-    /// The same: the smallest program that can.
+    /// Does nothing until it is killed: the smallest possible program.
     Rest,
 }
 
-/// An image, and the words that a container of it is started with.
+/// An image, and the arguments of its containers.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     /// `repository:tag`, without a registry.
@@ -77,9 +77,9 @@ pub(super) struct Program {
     pub(super) words: &'static [&'static str],
 }
 
-/// The image of the first container of a pod, where a pod has one.
+/// The image of the first container of a pod, if a pod has one.
 pub(super) const PAUSE: &str = NATIVE;
-/// The registry that images are named for where there is none.
+/// The registry in image names that need none.
 pub(super) const NOWHERE: &str = "registry.test";
 
 const NATIVE: &str = "bench/native:1";
@@ -89,10 +89,10 @@ const REST: &str = "bench/rest:1";
 const HELLO_LAYER: &str = "bench/hello-layer:1";
 const PROBE_LAYER: &str = "bench/probe-layer:1";
 const REST_LAYER: &str = "bench/rest-layer:1";
-/// The guest's name for itself, and where it lies in a root file system.
+/// The guest's name for itself, and its path in a root file system.
 const GUEST: &str = "/app.wasm";
 
-/// The program of a workload that does it.
+/// Returns the program of a workload with this behaviour.
 pub(super) fn program(workload: Workload, does: Does) -> Program {
     let (image, words): (_, &[_]) = match (workload, does) {
         (Workload::Native, Does::Hello) => (NATIVE, &["/native", "args"]),
@@ -107,15 +107,15 @@ pub(super) fn program(workload: Workload, does: Does) -> Program {
     Program { image, words }
 }
 
-/// All images of these workloads, named for `registry`. That of a pod's first container is always
-/// among them.
+/// Builds all images of these workloads, named for `registry`, always with that of a pod's first
+/// container.
 pub(super) fn images(cache: &Cache, registry: &str, workloads: &[Workload]) -> Result<Vec<Packed>> {
     let read = |file: std::path::PathBuf| {
         fs::read(&file).with_context(|| format!("read {}", file.display()))
     };
     let native = RootfsImage {
         reference: format!("{registry}/{NATIVE}"),
-        // As the first container of a pod it does what that has to do.
+        // As the first container of a pod it only waits.
         entrypoint: vec!["/native".to_owned(), "sleep".to_owned()],
         files: vec![Entry::file(
             "/native",
@@ -139,8 +139,7 @@ pub(super) fn images(cache: &Cache, registry: &str, workloads: &[Workload]) -> R
         }
         if workloads.contains(&Workload::Layer) {
             let entrypoint = vec![GUEST.to_owned()];
-            // CRI takes images of one configuration for one image, and a configuration does not
-            // list Wasm layers.
+            // CRI identifies images by their configuration, which does not list Wasm layers.
             let env = vec![format!("IMAGE={layer}")];
             images.push(
                 WasmImage {
@@ -162,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workload_is_parsed_by_the_name_that_it_has() {
+    fn workload_is_parsed_by_its_name() {
         for workload in Workload::ALL {
             assert_eq!(Workload::parse(workload.as_str()).unwrap(), workload);
         }
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_workload_has_a_program_that_ends_and_two_that_stay() {
+    fn every_workload_has_one_short_and_two_long_running_programs() {
         for workload in Workload::ALL {
             let [hello, idle, rest] =
                 [Does::Hello, Does::Idle, Does::Rest].map(|does| program(workload, does));

@@ -1,9 +1,9 @@
 //! The figures of a run: as JSON, and as a table.
 //!
-//! * [`table`]: one bench's figures as Markdown.
-//! * [`recorded`]: docs/benchmarks.json, the recorded runs.
-//! * [`page`]: docs/benchmarks.md, made of all that was recorded.
-//! * [`readme`]: the README's few figures, of the same.
+//! - [`table`]: one benchmark's figures as Markdown.
+//! - [`recorded`]: docs/benchmarks.json, the recorded runs.
+//! - [`page`]: docs/benchmarks.md, generated from the recorded runs.
+//! - [`readme`]: the README's few figures, from the same.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ pub(super) mod readme;
 pub(super) mod recorded;
 pub(super) mod table;
 
-/// What is measured.
+/// A benchmark.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -38,7 +38,7 @@ pub(crate) enum Bench {
 }
 
 impl Bench {
-    /// Its name, which its files bear.
+    /// Returns its name, which is part of file names.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -49,7 +49,7 @@ impl Bench {
     }
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Unit {
     #[serde(rename = "ms")]
@@ -65,7 +65,7 @@ pub(super) enum Unit {
 }
 
 impl Unit {
-    /// As it stands behind a number.
+    /// Returns the sign behind a number.
     pub(super) fn sign(self) -> &'static str {
         match self {
             Self::Milliseconds => " ms",
@@ -77,30 +77,30 @@ impl Unit {
     }
 }
 
-/// What this runtime is to reach: its median, or the median of its ratios to runc.
+/// A target for this runtime: its median, or the median of its ratios to runc.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Target {
-    /// At most this.
+    /// At most this value.
     Value(f64),
-    /// At most this part of runc's.
+    /// At most this ratio to runc.
     Ratio(f64),
 }
 
-/// What became of a target.
+/// The result of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Reached,
     Missed,
-    /// A subject that it compares was not measured.
+    /// A subject of the comparison was not measured.
     Unknown,
 }
 
-/// One thing that was measured of several subjects.
+/// One measurement of several subjects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Figure {
-    /// What it is.
+    /// The name of the measurement.
     pub(super) name: String,
     pub(super) unit: Unit,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ pub(super) struct Figure {
 #[serde(deny_unknown_fields)]
 pub(super) struct Series {
     pub(super) summary: Summary,
-    /// Round by round divided by runc's, where runc was measured too.
+    /// The ratios to runc round by round, if runc was measured too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) to_runc: Option<Summary>,
     /// In the order of the rounds. Recorded runs have none.
@@ -123,7 +123,7 @@ pub(super) struct Series {
 }
 
 impl Figure {
-    /// The figure of these samples; subjects without any are left out.
+    /// Makes the figure of these samples; subjects without any are left out.
     pub(super) fn of(
         name: impl Into<String>,
         unit: Unit,
@@ -150,7 +150,7 @@ impl Figure {
         }
     }
 
-    /// The same, with a target.
+    /// Sets the target.
     pub(super) fn target(self, target: Target) -> Self {
         Self {
             target: Some(target),
@@ -158,7 +158,7 @@ impl Figure {
         }
     }
 
-    /// Whether its target was reached; none if it has no target.
+    /// Returns whether its target was reached; `None` without a target.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         let target = self.target?;
         let ours = self.series.get(&SubjectName::Ours);
@@ -183,16 +183,16 @@ impl Figure {
 #[serde(deny_unknown_fields)]
 pub(super) struct Part {
     pub(super) name: SubjectName,
-    /// What it is, version included.
+    /// Its description, version included.
     pub(super) what: String,
 }
 
-/// One bench's run.
+/// One benchmark's run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Report {
     pub(super) bench: Bench,
-    /// The command that made it.
+    /// The command of the run.
     pub(super) command: String,
     /// The day, in UTC.
     pub(super) date: String,
@@ -200,13 +200,13 @@ pub(super) struct Report {
     pub(super) commit: String,
     pub(super) machine: Machine,
     pub(super) parts: Vec<Part>,
-    /// What a reader has to know of this run.
+    /// Notes for readers of this run.
     pub(super) notes: Vec<String>,
     pub(super) figures: Vec<Figure>,
 }
 
 impl Report {
-    /// Writes it as JSON into `folder`, under the bench's name, with all samples.
+    /// Writes it as JSON into `folder`, under the benchmark's name, with all samples.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let file = folder.join(format!("{}.json", self.bench.name()));
@@ -216,7 +216,7 @@ impl Report {
     }
 }
 
-/// Samples are kept to a thousandth: what lies behind is the clock's noise.
+/// Rounds to a thousandth: smaller digits are the clock's noise.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }

@@ -1,4 +1,4 @@
-//! `start`: what one container costs from its start to its end, and one pod's sandbox.
+//! `start`: the cost of one container from its start to its end, and of one pod's sandbox.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -6,47 +6,48 @@ use testbed::progress;
 
 use super::Extent;
 use super::client::Samples;
-use super::ground::{Ground, Net};
+use super::environment::{Environment, Net};
 use super::programs::Does;
 use super::report::{Figure, Target, Unit};
 use super::statistics::Summary;
 use super::subject::Subject;
 
-/// How many rounds go before those that count: caches fill, and a host comes up.
+/// The number of rounds that do not count: caches fill, and a host is started.
 pub(super) const WARM_UP: usize = 2;
-/// How many times more often shims are asked directly: one in a hundred is told apart then, and it
-/// takes little time.
+/// How many times more rounds shims have that are called directly: so that 99th percentiles are
+/// reliable. They take little time.
 pub(super) const SHIM_ROUNDS: usize = 10;
-/// Stands in a command line for the container's id.
+/// The placeholder of the container's id in a command line.
 const ID: &str = "@ID@";
 
 const MS: Unit = Unit::Milliseconds;
 
-pub(super) fn measure(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
+pub(super) fn measure(environment: &Environment, extent: &Extent) -> Result<Vec<Figure>> {
     let plan = |subjects: Vec<Value>| {
         json!({ "rounds": extent.rounds, "warm_up": WARM_UP,
         "subjects": subjects })
     };
     let mut figures = Vec::new();
-    figures.extend(progress::step("timed ctr run", || commands(ground, &plan))?);
+    figures.extend(progress::step("timed ctr run", || {
+        commands(environment, &plan)
+    })?);
     figures.extend(progress::step("timed tasks through one client", || {
-        tasks(ground, &plan(ground.entries(Does::Hello)))
+        tasks(environment, &plan(environment.entries(Does::Hello)))
     })?);
     figures.extend(progress::step("timed tasks asked of their shims", || {
-        shims(ground, extent)
+        shims(environment, extent)
     })?);
     figures.extend(progress::step("timed sandboxes of pods", || {
-        pods(ground, &plan(ground.entries(Does::Idle)))
+        pods(environment, &plan(environment.entries(Does::Idle)))
     })?);
     Ok(figures)
 }
 
-fn commands(ground: &Ground, plan: &impl Fn(Vec<Value>) -> Value) -> Result<Vec<Figure>> {
-    let entry =
-        |subject: &Subject| json!({ "name": subject.name, "command": ground.ctr_run(subject, ID) });
-    let samples = ground.client.run(
+fn commands(environment: &Environment, plan: &impl Fn(Vec<Value>) -> Value) -> Result<Vec<Figure>> {
+    let entry = |subject: &Subject| json!({ "name": subject.name, "command": environment.ctr_run(subject, ID) });
+    let samples = environment.client.run(
         "commands",
-        &plan(ground.subjects.iter().map(entry).collect()),
+        &plan(environment.subjects.iter().map(entry).collect()),
     )?;
     Ok(vec![
         samples
@@ -55,8 +56,8 @@ fn commands(ground: &Ground, plan: &impl Fn(Vec<Value>) -> Value) -> Result<Vec<
     ])
 }
 
-fn tasks(ground: &Ground, plan: &Value) -> Result<Vec<Figure>> {
-    let samples = ground.client.run("tasks", plan)?;
+fn tasks(environment: &Environment, plan: &Value) -> Result<Vec<Figure>> {
+    let samples = environment.client.run("tasks", plan)?;
     Ok(vec![
         samples
             .figure("to exit", "one client: Tasks.Create to the exit event", MS)
@@ -67,8 +68,8 @@ fn tasks(ground: &Ground, plan: &Value) -> Result<Vec<Figure>> {
     ])
 }
 
-fn shims(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
-    let Some(samples) = asked(ground, extent)? else {
+fn shims(environment: &Environment, extent: &Extent) -> Result<Vec<Figure>> {
+    let Some(samples) = asked(environment, extent)? else {
         return Ok(Vec::new());
     };
     let [both, worst] = created_and_started(&samples, "the shim itself");
@@ -92,44 +93,47 @@ fn shims(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
     ])
 }
 
-/// What shims take on a ground with cgroup v2.
-pub(super) fn on_unified_cgroups(ground: &Ground, extent: &Extent) -> Result<Vec<Figure>> {
-    let Some(samples) = progress::step("timed tasks on cgroup v2", || asked(ground, extent))?
+/// Measures shims in an environment with cgroup v2.
+pub(super) fn on_unified_cgroups(
+    environment: &Environment,
+    extent: &Extent,
+) -> Result<Vec<Figure>> {
+    let Some(samples) = progress::step("timed tasks on cgroup v2", || asked(environment, extent))?
     else {
         return Ok(Vec::new());
     };
-    let who = "the shim itself, on cgroup v2";
-    let [both, worst] = created_and_started(&samples, who);
-    Ok(vec![both, worst, deleted(&samples, who)])
+    let subject = "the shim itself, on cgroup v2";
+    let [both, worst] = created_and_started(&samples, subject);
+    Ok(vec![both, worst, deleted(&samples, subject)])
 }
 
-/// Samples of shims that are called without containerd; none if no subject's shim can be.
-fn asked(ground: &Ground, extent: &Extent) -> Result<Option<Samples>> {
-    let ours = ground
+/// Returns samples of shims that are called without containerd; `None` if no subject's shim can be.
+fn asked(environment: &Environment, extent: &Extent) -> Result<Option<Samples>> {
+    let ours = environment
         .subjects
         .iter()
         .filter(|subject| subject.can_be_called_directly());
     let subjects: Vec<Value> = ours
-        .map(|subject| Ground::entry(subject, Does::Hello, Net::Given))
+        .map(|subject| Environment::entry(subject, Does::Hello, Net::Given))
         .collect();
     if subjects.is_empty() {
         return Ok(None);
     }
     let plan =
         json!({ "rounds": extent.rounds * SHIM_ROUNDS, "warm_up": WARM_UP, "subjects": subjects });
-    ground.client.run("shim", &plan).map(Some)
+    environment.client.run("shim", &plan).map(Some)
 }
 
-fn created_and_started(samples: &Samples, who: &str) -> [Figure; 2] {
+fn created_and_started(samples: &Samples, subject: &str) -> [Figure; 2] {
     let both = samples.sum("create", "start");
     let worst = both
         .iter()
         .filter_map(|(name, samples)| Some((name.clone(), vec![Summary::of(samples)?.worst])))
         .collect();
     [
-        Figure::of(format!("{who}: Create + Start"), MS, &both).target(Target::Value(5.0)),
+        Figure::of(format!("{subject}: Create + Start"), MS, &both).target(Target::Value(5.0)),
         Figure::of(
-            format!("{who}: Create + Start, 99th percentile"),
+            format!("{subject}: Create + Start, 99th percentile"),
             MS,
             &worst,
         )
@@ -137,13 +141,13 @@ fn created_and_started(samples: &Samples, who: &str) -> [Figure; 2] {
     ]
 }
 
-fn deleted(samples: &Samples, who: &str) -> Figure {
+fn deleted(samples: &Samples, subject: &str) -> Figure {
     samples
-        .figure("delete", &format!("{who}: Delete"), MS)
+        .figure("delete", &format!("{subject}: Delete"), MS)
         .target(Target::Value(2.0))
 }
 
-fn pods(ground: &Ground, plan: &Value) -> Result<Vec<Figure>> {
+fn pods(environment: &Environment, plan: &Value) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for (network, name, target) in [
         ("pod", "with a bridge (CNI)", Some(Target::Ratio(0.30))),
@@ -151,8 +155,8 @@ fn pods(ground: &Ground, plan: &Value) -> Result<Vec<Figure>> {
     ] {
         let mut plan = plan.clone();
         plan["network"] = network.into();
-        plan["cgroup"] = ground.pods().into();
-        let samples = ground.client.run("pods", &plan)?;
+        plan["cgroup"] = environment.pods().into();
+        let samples = environment.client.run("pods", &plan)?;
         let run = samples.figure("run", &format!("RunPodSandbox {name}"), MS);
         figures.push(Figure { target, ..run });
         figures.push(samples.figure("stop", &format!("StopPodSandbox {name}"), MS));

@@ -1,25 +1,25 @@
-//! What samples say: quartiles, and how one subject's compare with another's of the same rounds.
+//! Evaluation of samples: quartiles, and ratios to another subject's samples of the same rounds.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a number of samples lie.
+/// The distribution of samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Summary {
-    /// How many there are.
+    /// The number of samples.
     pub(super) count: usize,
-    /// A quarter of them lies below.
+    /// The lower quartile.
     pub(super) low: f64,
-    /// Half of them lies below.
+    /// The median.
     pub(super) median: f64,
-    /// A quarter of them lies above.
+    /// The upper quartile.
     pub(super) high: f64,
-    /// One in a hundred lies above.
+    /// The 99th percentile.
     pub(super) worst: f64,
 }
 
 impl Summary {
-    /// That of `samples`; none if there are none.
+    /// Summarizes `samples`; `None` without any.
     pub(super) fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -34,8 +34,8 @@ impl Summary {
     }
 }
 
-/// Each sample divided by the other subject's of the same round. Of two lists that differ in length
-/// what both have counts.
+/// Divides each sample by the other subject's of the same round. If the lists differ in length, the
+/// common part counts.
 pub(super) fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter()
         .zip(to)
@@ -44,7 +44,8 @@ pub(super) fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The value below which this share of sorted samples lies, between two of them if need be.
+/// Returns the value below which this share of sorted samples lies, interpolated between two of
+/// them.
 fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     // Lists of samples are short: their lengths are exact as floating point.
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn quartiles_lie_between_samples_where_they_must() {
+    fn quartiles_are_interpolated_between_samples() {
         let summary = Summary::of(&[4.0, 1.0, 3.0, 2.0]).unwrap();
         assert!(
             close(summary.low, 1.75) && close(summary.median, 2.5) && close(summary.high, 3.25),
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_sample_is_all_of_its_quartiles() {
+    fn single_sample_is_all_of_its_quartiles() {
         let summary = Summary::of(&[7.0]).unwrap();
         assert!(
             [summary.low, summary.median, summary.high, summary.worst]
@@ -89,12 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn no_samples_say_nothing() {
+    fn no_samples_have_no_summary() {
         assert_eq!(Summary::of(&[]), None);
     }
 
     #[test]
-    fn an_outlier_moves_the_worst_and_not_the_median() {
+    fn outlier_moves_the_worst_and_not_the_median() {
         let mut samples = vec![10.0; 99];
         samples.push(1000.0);
         let summary = Summary::of(&samples).unwrap();
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_only_one_has_and_one_that_took_nothing_are_left_out() {
+    fn incomplete_and_zero_rounds_are_left_out() {
         assert_eq!(ratios(&[1.0, 2.0, 3.0], &[0.0, 1.0]), [2.0]);
     }
 }

@@ -1,6 +1,6 @@
-//! The runtimes that are measured: executables that were found or built, and the workload of each.
+//! The measured runtimes: executables that were found or built, and the workload of each.
 //!
-//! * [`name`]: the names of subjects; [`peer`]: shims of other projects.
+//! - [`name`]: the names of subjects; [`peer`]: shims of other projects.
 
 use std::path::{Path, PathBuf};
 
@@ -38,12 +38,12 @@ pub(super) struct Subject {
     pub(super) workload: Workload,
 }
 
-/// The files that another machine needs to run a subject.
+/// The files that a subject needs on another machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Files {
     /// They come with containerd.
     WithContainerd,
-    /// A runtime bundle of this project, in which the shim lies.
+    /// A runtime bundle of this project that includes the shim.
     Bundle(PathBuf),
     /// The shim's executable alone.
     Executable,
@@ -59,8 +59,8 @@ impl Subject {
         }
     }
 
-    /// Whether the shim can be called without containerd: bench-client follows this project's shim
-    /// there, in any version.
+    /// Returns whether the shim can be called without containerd: bench-client supports this
+    /// project's shim in any version.
     pub(super) fn can_be_called_directly(&self) -> bool {
         matches!(self.files, Files::Bundle(_))
     }
@@ -78,7 +78,7 @@ impl Field {
     /// this checkout's.
     ///
     /// # Errors
-    /// When a shim cannot be found or built.
+    /// If a shim cannot be found or built.
     pub(super) fn assemble(
         cache: &Cache,
         install: &Install,
@@ -93,7 +93,7 @@ impl Field {
                 BuiltIn::Ours => ours(cache, bundle)?,
             });
         }
-        // Ours stands last; peers stay in the order in which they were named.
+        // Ours comes last; peers stay in the order of the command line.
         found.sort_by_key(|(subject, _)| match subject.name {
             SubjectName::Runc => 0,
             SubjectName::Peer(_) => 1,
@@ -128,7 +128,7 @@ pub(super) fn workloads(subjects: &[Subject]) -> Vec<Workload> {
 /// Finds the shims of peers; each comes with its description for a report.
 ///
 /// # Errors
-/// When a shim is not there, or two peers have one name.
+/// If a shim does not exist, or two peers have one name.
 pub(super) fn of_peers(peers: &[Peer]) -> Result<Vec<(Subject, String)>> {
     peer::check_names(peers)?;
     peers.iter().map(of_peer).collect()

@@ -1,5 +1,5 @@
-//! What the bundle has to know of an executable or a library: names, needs, symbols and their
-//! versions.
+//! Properties of an executable or a library that the bundle depends on: names, needed libraries,
+//! symbols and their versions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,29 +10,29 @@ use object::elf;
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, SectionTable, Sym as _};
 use object::{Endianness, FileKind};
 
-/// What was read of one file.
+/// The properties of one file.
 #[derive(Debug, Default)]
 pub(super) struct Elf {
-    /// The interpreter that it asks for.
+    /// The interpreter that it needs.
     pub(super) interpreter: Option<String>,
-    /// The name by which others ask for it.
+    /// The name by which other files need it.
     pub(super) soname: Option<String>,
-    /// The names of the libraries that it asks for.
+    /// The names of the libraries that it needs.
     pub(super) needed: Vec<String>,
     /// The linker's build id, in hexadecimal digits.
     pub(super) build_id: Option<String>,
-    /// Symbols that it asks for.
+    /// Symbols that it needs.
     pub(super) wanted: BTreeMap<Name, Symbol>,
-    /// Symbols that it gives.
+    /// Symbols that it provides.
     pub(super) given: BTreeMap<Name, Symbol>,
 }
 
 /// A symbol's name and the version that binds it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name {
-    /// The version node; empty where there is none.
+    /// The version node; empty if there is none.
     pub(super) version: String,
-    /// The name as the linker knows it.
+    /// The name for the linker.
     pub(super) symbol: String,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Symbol {
     pub(super) size: u64,
 }
 
-/// What a symbol stands for.
+/// The kind of a symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Function,

@@ -1,4 +1,4 @@
-//! The bundle's executables: the launcher, static; the host, on the bundle's libraries.
+//! The bundle's executables: the static launcher, and the host, linked with the bundle's libraries.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::libraries::{self, Libraries};
 use super::{HOST, LAUNCHER, elf};
 use crate::setup;
 
-/// Built and stripped of debug information.
+/// The executables, stripped of debug information.
 #[derive(Debug)]
 pub(super) struct Executables {
     pub(super) launcher: PathBuf,
@@ -27,7 +27,7 @@ pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     let target = host
         .ancestors()
         .nth(2)
-        .with_context(|| format!("{} lies in no target folder", host.display()))?
+        .with_context(|| format!("{} is not in a target folder", host.display()))?
         .to_owned();
     Ok(Executables {
         launcher,
@@ -36,10 +36,10 @@ pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     })
 }
 
-/// Builds the program `name` of `package` so that it needs nothing but a kernel, and strips it of
-/// debug information.
+/// Builds the program `name` of `package` so that it needs only a kernel, and strips its debug
+/// information.
 pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
-    // Of this program alone: everything else is linked as usual, so the flag is no setting of the
+    // For this program alone: all others are linked as usual, so the flag is not a setting of the
     // workspace.
     let words = [
         "--package",
@@ -66,8 +66,8 @@ pub(crate) fn fully_static(package: &str, name: &str) -> Result<PathBuf> {
     stripped(&made)
 }
 
-/// A copy without debug information beside `program`, made anew when that has another time. Names
-/// of functions stay, for backtraces.
+/// Returns a copy without debug information beside `program`, remade if their times differ.
+/// Function names stay, for backtraces.
 fn stripped(program: &Path) -> Result<PathBuf> {
     let copy = program.with_extension("stripped");
     let modified = |path: &Path| path.metadata().and_then(|facts| facts.modified());
@@ -82,7 +82,7 @@ fn stripped(program: &Path) -> Result<PathBuf> {
         .arg(&draft)
         .arg(program)
         .done()?;
-    // The copy bears the time of what it is a copy of: cargo may bring an older build back.
+    // The copy has the time of its original: cargo may bring an older build back.
     File::options()
         .write(true)
         .open(&draft)

@@ -1,6 +1,5 @@
-//! Filling the bundle's folder so that whoever uses it meanwhile finds each file whole, and the
-//! manifest that tells what it holds. The manifest is written last, after the checks: a folder that
-//! has it was proven.
+//! Filling the bundle's folder file by file, each atomically, and its manifest. The manifest is
+//! written last, after the checks: a folder with a manifest has passed them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +14,10 @@ use super::executables::Executables;
 use super::libraries::{Engine, Libraries};
 use super::{HOST, LAUNCHER};
 
-/// Where the manifest lies in the bundle.
+/// The manifest's path in the bundle.
 pub(super) const MANIFEST: &str = "share/manifest.json";
 
-/// What a bundle says of itself.
+/// A bundle's description of itself.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     /// Version of the runtime.
@@ -27,7 +26,7 @@ pub(super) struct Manifest {
     pub(super) engine: Engine,
     /// File name of the loader in `lib`.
     pub(super) loader: String,
-    /// Whether the launcher reads runtime options from a file, for the installer to know.
+    /// Whether the launcher reads runtime options from a file, for the installer.
     #[serde(default)]
     pub(super) options_file: bool,
     /// The Debian suite of the libraries.
@@ -38,24 +37,24 @@ pub(super) struct Manifest {
     pub(super) files: BTreeMap<String, String>,
 }
 
-/// What a bundle is to hold: its manifest, and where each file comes from.
+/// The intended content of a bundle: its manifest, and the source of each file.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) manifest: Manifest,
     sources: BTreeMap<String, PathBuf>,
 }
 
-/// How a folder compares with what it is to hold.
+/// The state of a folder compared with its intended content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// It holds that already, and was proven.
-    Proven,
+    /// It has that content already, and passed its checks.
+    Checked,
     /// It was filled just now, and has no manifest yet.
     Filled,
 }
 
 impl Content {
-    /// What the bundle of these parts holds.
+    /// Returns the content of a bundle of these parts.
     pub(super) fn of(
         version: &str,
         libraries: &Libraries,
@@ -88,7 +87,7 @@ impl Content {
         Ok(Self { manifest, sources })
     }
 
-    /// Makes `root` hold exactly this, file by file.
+    /// Makes `root` have exactly this content, file by file.
     pub(super) fn fill(&self, root: &Path) -> Result<State> {
         let manifest = root.join(MANIFEST);
         let former: Option<Manifest> = fs::read(&manifest)
@@ -101,7 +100,7 @@ impl Content {
                 .keys()
                 .all(|name| root.join(name).symlink_metadata().is_ok())
         {
-            return Ok(State::Proven);
+            return Ok(State::Checked);
         }
         if former.is_some() {
             fs::remove_file(&manifest).with_context(|| format!("remove {}", manifest.display()))?;
@@ -133,9 +132,9 @@ impl Content {
         Ok(State::Filled)
     }
 
-    /// Says that `root` was proven.
+    /// Records that `root` passed its checks.
     pub(super) fn seal(&self, root: &Path) -> Result<()> {
-        let text = serde_json::to_vec_pretty(&self.manifest).context("write down the manifest")?;
+        let text = serde_json::to_vec_pretty(&self.manifest).context("write the manifest")?;
         let draft = root.join("share/.manifest.json");
         fs::write(&draft, text).with_context(|| format!("write {}", draft.display()))?;
         fs::rename(&draft, root.join(MANIFEST))
@@ -143,18 +142,18 @@ impl Content {
     }
 }
 
-/// Puts a copy of `source`, or a link to `target`, at `place`, at once.
+/// Puts a copy of `source`, or a link to `target`, at `place` atomically.
 fn place(source: &Path, target: Option<&str>, place: &Path) -> Result<()> {
     let folder = place
         .parent()
-        .with_context(|| format!("{} lies in no folder", place.display()))?;
+        .with_context(|| format!("{} is not in a folder", place.display()))?;
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let draft = folder.join(format!(".draft-{}", std::process::id()));
     if let Some(target) = target {
         symlink(target, &draft).with_context(|| format!("link {} to {target}", place.display()))?;
     } else {
-        // A copy, not a hard link: what is done to a bundle must not reach the cache. The mode
-        // comes along.
+        // A copy, not a hard link: changes to a bundle must not reach the cache. The mode is copied
+        // too.
         fs::copy(source, &draft)
             .with_context(|| format!("copy {} to {}", source.display(), draft.display()))?;
     }

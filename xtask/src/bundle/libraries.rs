@@ -1,9 +1,9 @@
 //! The bundle's library folders, made from the packages alone: `lib` to run guests, `compile` to
 //! compile them.
 //!
-//! A folder holds exactly what the engine and libseccomp need, found by following each library's
-//! list of needs down to the loader, each file under the name by which it is asked for. Once made
-//! and proven it is a cache entry.
+//! A folder has exactly the files that the engine and libseccomp need, found by following each
+//! library's needs down to the loader, each file under the name by which it is needed. A checked
+//! folder is a cache entry.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,21 +22,21 @@ use super::{elf, probe, stand_in};
 /// Part of the cache key: raised when the folders' form changes.
 const FORMAT: &str = "1";
 
-/// What the host asks for by itself, beside the engine and the C library.
+/// The host's own library, beside the engine and the C library.
 const SECCOMP: &str = "libseccomp.so.2";
 
-/// The proven library folders, as a cache entry: never write into it.
+/// The checked library folders, as a cache entry: never write into it.
 #[derive(Debug)]
 pub(crate) struct Libraries {
     /// The entry: `lib`, `compile` and `licenses`.
     pub(crate) root: PathBuf,
     /// Folder of the engine's C headers.
     pub(crate) headers: PathBuf,
-    /// What is in it.
+    /// Its description.
     pub(super) record: Record,
 }
 
-/// What the library folders are made of, as the manifest tells it.
+/// The origin of the library folders, as in the manifest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// The Debian suite.
@@ -51,38 +51,38 @@ pub(super) struct Record {
     pub(super) files: BTreeMap<String, String>,
 }
 
-/// Which engine it is.
+/// The engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Engine {
-    /// What the library says of itself.
+    /// The version that the library reports.
     pub(super) version: String,
     pub(super) soname: String,
     pub(super) build_id: String,
-    /// The compiler library, which `lib` holds a stand-in for.
+    /// The compiler library, for which `lib` has a stand-in.
     pub(super) compiler: String,
 }
 
 impl Libraries {
-    /// The folder to run on.
+    /// Returns the folder for running guests.
     pub(crate) fn run(&self) -> PathBuf {
         self.root.join("lib")
     }
 
-    /// The loader of [`Self::run`].
+    /// Returns the loader of [`Self::run`].
     pub(crate) fn loader(&self) -> PathBuf {
         self.run().join(&self.record.loader)
     }
 
-    /// The engine in [`Self::run`].
+    /// Returns the engine in [`Self::run`].
     pub(crate) fn engine(&self) -> PathBuf {
         self.run().join(&self.record.engine.soname)
     }
 }
 
-/// The library folders for the pinned engine, made the first time.
+/// Returns the library folders for the pinned engine; makes them the first time.
 pub(crate) fn assemble(cache: &Cache) -> Result<Libraries> {
     let packages = packages::fetch(cache)?;
-    let record = serde_json::to_string(&packages.list).context("write down the packages")?;
+    let record = serde_json::to_string(&packages.list).context("record the packages")?;
     let key = Key::of([FORMAT, stand_in::FORMAT, &packages.pinned.soname, &record]);
     let root = cache.entry("runtime-libraries", &key, |draft| {
         progress::step(
@@ -120,7 +120,7 @@ fn fill(packages: &Packages, draft: &Path) -> Result<()> {
         .find(|name| name.starts_with("libLLVM"))
         .cloned();
     let compiler = compiler.with_context(|| {
-        format!("{soname} needs no libLLVM, so it cannot compile guests: take another build of it")
+        format!("{soname} needs no libLLVM, so it cannot compile guests: use another build of it")
     })?;
     let all = closure(&source, &[soname.as_str(), SECCOMP], &[])?;
     let run = closure(&source, &[soname.as_str(), SECCOMP], &[compiler.as_str()])?;
@@ -158,14 +158,14 @@ fn fill(packages: &Packages, draft: &Path) -> Result<()> {
     let version = probe::prove(draft, &packages.headers, &loader, soname)?;
     ensure!(
         version == packages.pinned.wasmedge,
-        "the engine says it is {version}, versions.toml pins {}",
+        "the engine reports version {version}, versions.toml pins {}",
         packages.pinned.wasmedge
     );
     licences(packages, &draft.join("licenses"))?;
 
     let build_id = engine
         .build_id
-        .with_context(|| format!("{soname} has no build id, which artifacts are told apart by"))?;
+        .with_context(|| format!("{soname} has no build id, which distinguishes artifacts"))?;
     let record = Record {
         suite: packages.suite.clone(),
         engine: Engine {
@@ -185,8 +185,8 @@ fn fill(packages: &Packages, draft: &Path) -> Result<()> {
     .context("write record.json")
 }
 
-/// `roots` and all that they need, as file names in `folder`; `left_out` and what only it needs are
-/// not in it.
+/// Returns `roots` and all that they need, as file names in `folder`; without `left_out` and what
+/// only it needs.
 fn closure(folder: &Path, roots: &[&str], left_out: &[&str]) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     let mut open: Vec<(String, String)> = roots
@@ -213,7 +213,7 @@ fn closure(folder: &Path, roots: &[&str], left_out: &[&str]) -> Result<BTreeSet<
     Ok(found)
 }
 
-/// Fails if `program` asks for a library that `lib` does not hold.
+/// Fails if `program` needs a library that `lib` does not have.
 pub(super) fn must_hold_all_of(lib: &Path, program: &Path) -> Result<()> {
     let needed = elf::read(program)?.needed;
     let missing: Vec<&String> = needed
@@ -222,13 +222,13 @@ pub(super) fn must_hold_all_of(lib: &Path, program: &Path) -> Result<()> {
         .collect();
     ensure!(
         missing.is_empty(),
-        "{} needs {missing:?}, which the bundle's lib does not hold",
+        "{} needs {missing:?}, which the bundle's lib does not have",
         program.display()
     );
     Ok(())
 }
 
-/// Each package's copyright file, and the full licences that these refer to.
+/// Copies each package's copyright file, and the full licences that these refer to.
 fn licences(packages: &Packages, place: &Path) -> Result<()> {
     for package in &packages.list {
         let name = package.name.split(':').next().unwrap_or(&package.name);
@@ -255,14 +255,14 @@ fn licences(packages: &Packages, place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies the file that `from` is or leads to.
+/// Copies the file `from`, or the target of the link `from`.
 fn copy(from: &Path, to: &Path, mode: u32) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     fs::set_permissions(to, fs::Permissions::from_mode(mode))
         .with_context(|| format!("set the mode of {}", to.display()))
 }
 
-/// SHA-256 of every file under `root`, by its path there.
+/// Returns the SHA-256 of every file under `root`, by its path there.
 pub(super) fn files(root: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     let mut open = vec![root.to_owned()];

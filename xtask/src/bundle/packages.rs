@@ -1,4 +1,4 @@
-//! Which Debian packages the runtime is made of, and from which suite.
+//! The Debian packages of the runtime, and their suite.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,19 +15,19 @@ const ENGINE: &str = "libwasmedge0";
 pub(super) struct Packages {
     /// The suite that all of them come from.
     pub(super) suite: String,
-    /// What is pinned, and was found.
+    /// The pinned versions.
     pub(super) pinned: versions::Runtime,
-    /// Tree of the libraries: the engine, libseccomp and all that they need.
+    /// The tree of the libraries: the engine, libseccomp and all that they need.
     pub(super) libraries: PathBuf,
-    /// Folder of C headers.
+    /// The folder of C headers.
     pub(super) headers: PathBuf,
-    /// Folder of the licences that packages' copyright files refer to.
+    /// The folder of the licences that packages' copyright files refer to.
     pub(super) common_licences: PathBuf,
     /// Every package in `libraries`.
     pub(super) list: Vec<Package>,
 }
 
-/// Finds the packages, or fetches them the first time.
+/// Returns the packages; fetches them the first time.
 pub(super) fn fetch(cache: &Cache) -> Result<Packages> {
     let pinned = Versions::pinned()?.runtime;
     let suite = suite(cache, &pinned)?;
@@ -69,8 +69,8 @@ pub(super) fn fetch(cache: &Cache) -> Result<Packages> {
     })
 }
 
-/// The first pinned suite that offers the pinned version. Asked of apt's index once, then
-/// remembered.
+/// Returns the first pinned suite that offers the pinned version, from apt's index the first time,
+/// later from the cache.
 fn suite(cache: &Cache, pinned: &versions::Runtime) -> Result<String> {
     let suites = pinned.suites.join(" ");
     let key = Key::of([std::env::consts::ARCH, &pinned.wasmedge, &suites]);
@@ -97,8 +97,8 @@ fn suite(cache: &Cache, pinned: &versions::Runtime) -> Result<String> {
         .with_context(|| format!("read {}/suite", place.display()))
 }
 
-/// The upstream part of a Debian version: without epoch, Debian's revision and the mark of a
-/// repacked source.
+/// Returns the upstream part of a Debian version: without epoch, Debian's revision and the mark of
+/// a repacked source.
 fn upstream(version: &str) -> &str {
     let version = version.split_once(':').map_or(version, |(_, rest)| rest);
     let version = version
@@ -112,7 +112,7 @@ mod tests {
     use super::upstream;
 
     #[test]
-    fn the_upstream_version_is_what_remains_without_debians_marks() {
+    fn upstream_version_has_no_debian_marks() {
         for (version, expected) in [
             ("0.17.1-1+b1", "0.17.1"),
             ("1:0.14.1+dfsg-3.1", "0.14.1"),

@@ -1,4 +1,4 @@
-//! Proof, by running a small program on it, that a library folder does what it is for.
+//! Checks of a library folder by running a small program on it.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -10,9 +10,9 @@ use testbed::command::Run;
 
 use super::stand_in;
 
-/// Runs the probe on the folders of `root` and returns the version that the engine gives itself.
+/// Runs the probe on the folders of `root` and returns the version that the engine reports.
 ///
-/// `lib` must start the engine, and abort with the stand-in's message when asked to compile;
+/// `lib` must start the engine, and abort with the stand-in's message when it is to compile;
 /// `compile` must compile.
 pub(super) fn prove(root: &Path, headers: &Path, loader: &str, soname: &str) -> Result<String> {
     let folder = tempfile::tempdir().context("make a temporary folder")?;
@@ -24,7 +24,7 @@ pub(super) fn prove(root: &Path, headers: &Path, loader: &str, soname: &str) -> 
         .arg(headers)
         .arg(&source)
         .arg(root.join("lib").join(soname))
-        // The engine asks for a newer C library than the one of the machine that links.
+        // The engine needs a newer C library than that of the machine that links.
         .args(["-Wl,--allow-shlib-undefined", "-o"])
         .arg(&program)
         .done()?;
@@ -43,28 +43,28 @@ pub(super) fn prove(root: &Path, headers: &Path, loader: &str, soname: &str) -> 
     ensure!(
         version.status.success(),
         "the engine does not start on the bundle's lib: {}",
-        said(&version)
+        output_of(&version)
     );
 
     let refused = run("lib", &["compile", "refused.so"])?;
-    // Status 134 to a shell: ended by SIGABRT, which is 6.
+    // Status 134 in a shell: ended by SIGABRT, which is 6.
     ensure!(
         refused.status.signal() == Some(6)
             && String::from_utf8_lossy(&refused.stderr).contains(stand_in::MESSAGE),
         "compiling on the bundle's lib must abort with {:?}, but: {}",
         stand_in::MESSAGE,
-        said(&refused)
+        output_of(&refused)
     );
     let compiled = run("compile", &["compile", "compiled.so"])?;
     ensure!(
         compiled.status.success() && folder.path().join("compiled.so").exists(),
         "the engine cannot compile on the bundle's compile folder: {}",
-        said(&compiled)
+        output_of(&compiled)
     );
     Ok(String::from_utf8_lossy(&version.stdout).trim().to_owned())
 }
 
-fn said(output: &Output) -> String {
+fn output_of(output: &Output) -> String {
     format!(
         "{}\n{}{}",
         output.status,

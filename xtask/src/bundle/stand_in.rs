@@ -1,13 +1,13 @@
-//! The stand-in for libLLVM: a library of its name that gives every symbol the engine asks for and
-//! can do nothing.
+//! The stand-in for libLLVM: a library of its name that has every symbol that the engine needs and
+//! no function.
 //!
 //! Debian's libwasmedge binds all of its symbols at start, so it does not start without a libLLVM;
-//! yet only compiling uses one. With the real one, 139 MB, a process takes 13 ms and 57 MB longer
-//! to be there. A function of the stand-in says which one was called and aborts: a process without
-//! a compiler must never be asked to compile.
+//! yet only compiling uses one. The real one, 139 MB, adds 13 ms and 57 MB to the start of a
+//! process. A function of the stand-in prints which one was called and aborts: a process without a
+//! compiler must never compile.
 //!
-//! It fits one pair of libwasmedge and libLLVM, so it is made from that pair when the bundle is,
-//! and never kept apart.
+//! It fits one pair of libwasmedge and libLLVM, so it is made from that pair with the bundle, and
+//! never stored alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -19,18 +19,18 @@ use testbed::command::Run;
 
 use super::elf::{Elf, Kind, Name, Symbol};
 
-/// Part of the library folder's cache key: raised whenever what is generated here changes.
+/// Part of the library folder's cache key: raised when the generated code changes.
 pub(super) const FORMAT: &str = "1";
 
-/// What a function of the stand-in says before it aborts; the symbol's name follows.
+/// The message of a stand-in's function before it aborts; the symbol's name follows.
 pub(super) const MESSAGE: &str = "fatal: this process has no compiler, yet it called";
 
-/// Makes `file`, named `soname`, out of what `user` wants of `real`.
+/// Makes `file`, named `soname`, from the symbols of `real` that `user` needs.
 pub(super) fn make(user: &Elf, real: &Elf, soname: &str, file: &Path) -> Result<()> {
     let symbols = wanted(user, real);
     ensure!(
         !symbols.is_empty(),
-        "the engine wants nothing of {soname}: no stand-in is needed, take it out of the bundle"
+        "the engine needs no symbol of {soname}: remove the stand-in from the bundle"
     );
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     let write = |name: &str, text: String| {
@@ -38,7 +38,7 @@ pub(super) fn make(user: &Elf, real: &Elf, soname: &str, file: &Path) -> Result<
     };
     write("stand_in.c", source(&symbols)?)?;
     write("stand_in.map", version_script(symbols.keys())?)?;
-    // In that folder and with relative names, so that nothing of its path can reach the result.
+    // In that folder and with relative names, so that its path cannot affect the result.
     Run::new("cc")
         .current_dir(folder.path())
         .args([
@@ -76,7 +76,8 @@ pub(super) fn make(user: &Elf, real: &Elf, soname: &str, file: &Path) -> Result<
     Ok(())
 }
 
-/// What `user` wants under a version that `real` gives, with the kind and size that it has there.
+/// Returns the symbols that `user` needs with a version of `real`, with the kind and size that they
+/// have there.
 fn wanted(user: &Elf, real: &Elf) -> BTreeMap<Name, Option<Symbol>> {
     let versions: BTreeSet<&str> = real
         .given
@@ -103,8 +104,7 @@ fn source(symbols: &BTreeMap<Name, Option<Symbol>>) -> Result<String> {
     );
     for (index, (name, symbol)) in symbols.iter().enumerate() {
         let Name { symbol: label, .. } = name;
-        // The name becomes part of a C program: nothing but what a mangled name is made of may
-        // stand in it.
+        // The name becomes part of a C program: only characters of mangled names are allowed.
         ensure!(
             label
                 .bytes()
@@ -112,7 +112,7 @@ fn source(symbols: &BTreeMap<Name, Option<Symbol>>) -> Result<String> {
             "the symbol {label:?} cannot be written into C"
         );
         let Some(Symbol { kind, size }) = symbol else {
-            bail!("the real library does not give {label}, which the engine wants of it")
+            bail!("the real library does not have {label}, which the engine needs")
         };
         let line = match kind {
             Kind::Function => format!(
@@ -137,8 +137,8 @@ fn source(symbols: &BTreeMap<Name, Option<Symbol>>) -> Result<String> {
     Ok(code)
 }
 
-/// A C++ table of virtual functions: two words about the object, then pointers, all to a function
-/// that aborts.
+/// Defines a C++ table of virtual functions: two words about the object, then pointers, all to a
+/// function that aborts.
 fn vtable(index: usize, label: &str, size: u64) -> String {
     let words = usize::try_from(size / 8).unwrap_or_default();
     let entries = (0..words)
@@ -172,7 +172,7 @@ fn version_script<'a>(names: impl Iterator<Item = &'a Name>) -> Result<String> {
             "{node} {{\n  global:\n{symbols}  local:\n    *;\n}};\n"
         )),
         _ => bail!(
-            "the engine wants symbols of the version nodes {versions:?}: the stand-in gives those \
+            "the engine needs symbols of the version nodes {versions:?}: the stand-in gives those \
              of one"
         ),
     }

@@ -1,4 +1,4 @@
-//! What the images hold.
+//! The contents of the images.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,10 @@ use super::parts::{self, Built, Parts};
 use crate::bundle::{self, Bundle, executables};
 use crate::setup;
 
-/// Where the trusted certificates are looked for, in every distribution that the TLS library knows.
+/// The path at which the TLS library looks for trusted certificates in every distribution.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// Who runs the operator: the number that images without users have agreed on.
-const NOBODY: &str = "65532:65532";
+/// The operator's user: the number that is customary in images without users.
+const NONROOT: &str = "65532:65532";
 
 /// Both programs, static and stripped of debug information.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Programs {
     }
 }
 
-/// An image, and the list of what it is made of.
+/// An image, and the list of its parts.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) image: Packed,
@@ -45,7 +45,7 @@ pub(super) struct Content {
     pub(super) parts: Vec<u8>,
 }
 
-/// The operator's image: its program, and who may run it.
+/// Builds the operator's image: its program and its user.
 pub(super) fn operator(reference: &str, programs: &Programs) -> Result<Content> {
     let parts = Parts::of(
         "wasmedge-operator",
@@ -72,7 +72,7 @@ pub(super) fn operator(reference: &str, programs: &Programs) -> Result<Content> 
             compression: Compression::Gzip,
         }],
         entrypoint: vec!["/wasmedge-operator".to_owned()],
-        user: NOBODY.to_owned(),
+        user: NONROOT.to_owned(),
         labels: labels(
             "WasmEdge operator",
             "Puts the runtime on the nodes of a cluster, one by one",
@@ -84,8 +84,8 @@ pub(super) fn operator(reference: &str, programs: &Programs) -> Result<Content> 
     })
 }
 
-/// The installer's image: its program, the smoke guest, the runtime, and links that make the host's
-/// root one.
+/// Builds the installer's image: its program, the smoke guest, the runtime, and the links for the
+/// node's root.
 pub(super) fn installer(
     reference: &str,
     programs: &Programs,
@@ -134,7 +134,7 @@ pub(super) fn installer(
         reference: reference.to_owned(),
         layers,
         entrypoint: vec!["/node-installer".to_owned()],
-        // It writes the host's files; what else root may do, the pod takes away.
+        // It writes the node's files as root; the pod drops root's other privileges.
         user: "0:0".to_owned(),
         labels: labels(
             "WasmEdge node installer",
@@ -155,7 +155,7 @@ struct Certificates {
 }
 
 impl Certificates {
-    /// All of them in one file, as Debian's package makes it when it is installed.
+    /// Collects all of them in one file, as Debian's package does at its installation.
     fn of(cache: &Cache) -> Result<Self> {
         let suite = Versions::pinned()?.cluster.debian;
         let request = apt::Request {
@@ -187,7 +187,7 @@ impl Certificates {
         })
     }
 
-    /// The files of the layer that hardly ever changes.
+    /// Returns the files of the layer that hardly ever changes.
     fn into_base(self) -> Vec<Entry> {
         let mut files = vec![
             Entry::file("/etc/passwd", "root:x:0:0:root:/:/nonexistent\n", 0o644),
@@ -198,7 +198,7 @@ impl Certificates {
                 0o644,
             ),
         ];
-        // The host's `/usr` is mounted below; its programs look for their loader through these.
+        // The node's `/usr` is mounted below; its programs find their loader through these links.
         files.extend(
             ["bin", "lib", "lib64", "sbin"]
                 .map(|name| Entry::link(&format!("/host/{name}"), &format!("usr/{name}"))),
@@ -207,7 +207,7 @@ impl Certificates {
     }
 }
 
-/// The guests that prove a node and a release, each compiled from its text: `/smoke.wasm` from
+/// Compiles the guests that verify a node and a release from their texts: `/smoke.wasm` from
 /// `smoke.wat`.
 fn guests() -> Result<Vec<Entry>> {
     let folder = setup::repository().join("installer/smoke");
@@ -226,7 +226,7 @@ fn guests() -> Result<Vec<Entry>> {
     sources.into_iter().map(guest).collect()
 }
 
-/// Paths of what lies in `folder`, in the order of their names.
+/// Returns the paths in `folder`, sorted by name.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let context = || format!("list {}", folder.display());
     let entries = fs::read_dir(folder).with_context(context)?;
@@ -246,8 +246,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("read {}", file.display()))
 }
 
-/// What the image says of itself. Nothing in it changes from one build to the next of the same
-/// version.
+/// Returns the image's labels. They are equal in all builds of one version.
 fn labels(title: &str, description: &str) -> BTreeMap<String, String> {
     let facts = [
         ("title", title),
@@ -271,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn dockerfiles_take_the_pinned_compiler_and_start_the_same_programs() {
+    fn dockerfiles_use_the_pinned_compiler_and_start_the_same_programs() {
         let pinned = text("rust-toolchain.toml");
         let pinned = pinned
             .lines()
             .find_map(|line| line.strip_prefix("channel = \"")?.strip_suffix('"'))
             .unwrap();
         for (folder, program, user) in [
-            ("operator", "wasmedge-operator", NOBODY),
+            ("operator", "wasmedge-operator", NONROOT),
             ("installer", "node-installer", ""),
         ] {
             let file = text(&format!("{folder}/Dockerfile"));
@@ -294,13 +293,13 @@ mod tests {
             let version = format!("/{program}:{}", bundle::VERSION);
             assert!(
                 file.contains(&version),
-                "{folder} speaks of another version than {version}"
+                "{folder} names another version than {version}"
             );
         }
     }
 
     #[test]
-    fn the_hosts_root_is_made_of_links_to_its_usr() {
+    fn node_root_has_links_to_its_usr() {
         let certificates = Certificates {
             bundle: b"x".to_vec(),
             copyright: b"x".to_vec(),

@@ -1,7 +1,7 @@
 //! The list of parts of an image: SPDX 2.3 in JSON, the same text for the same parts.
 //!
-//! A Rust crate is in it if it is linked into a program of the image, by cargo's own account; a
-//! Debian package, if a file in the image may come from it.
+//! It has every Rust crate that cargo links into a program of the image, and every Debian package
+//! from which a file in the image may come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,9 +20,9 @@ use crate::setup;
 pub(super) struct Crate {
     name: String,
     version: String,
-    /// As its Cargo.toml says; empty where it does not.
+    /// The licence in its Cargo.toml; empty if there is none.
     licence: String,
-    /// SHA-256 of its package, from Cargo.lock; none for the project's own.
+    /// SHA-256 of its package, from Cargo.lock; `None` for the project's own.
     sha256: Option<String>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// An image of `crates`.
+    /// Makes the list of an image with `crates`.
     pub(super) fn of(image: &str, crates: Vec<Crate>) -> Self {
         Self {
             image: image.to_owned(),
@@ -45,12 +45,11 @@ impl Parts {
         }
     }
 
-    /// Further crates.
     pub(super) fn add_crates(&mut self, crates: Vec<Crate>) {
         self.crates.extend(crates);
     }
 
-    /// Packages of the Debian suite `suite`.
+    /// Adds packages of the Debian suite `suite`.
     pub(super) fn add_debian(&mut self, suite: &str, packages: &[Package]) {
         self.debian.extend(
             packages
@@ -59,7 +58,7 @@ impl Parts {
         );
     }
 
-    /// The document.
+    /// Returns the SPDX document.
     pub(super) fn text(&self) -> Result<Vec<u8>> {
         let mut packages = vec![package(
             "Image",
@@ -103,7 +102,7 @@ impl Parts {
             "relatedSpdxElement": "SPDXRef-Image",
         });
         let relationships: Vec<Value> = std::iter::once(describes).chain(contains).collect();
-        // A document's name has to be its own in the world: it is that of its content.
+        // A document's name must be unique: it is the digest of its content.
         let digest = hex(&Sha256::digest(
             serde_json::to_vec(&packages).context("write down the parts")?,
         ));
@@ -156,7 +155,7 @@ fn package(
     package
 }
 
-/// A licence as SPDX writes it: older crates put a slash between two to choose from.
+/// Returns a licence in SPDX's form: older crates put a slash between alternatives.
 fn expression(licence: &str) -> String {
     licence
         .split('/')
@@ -165,23 +164,22 @@ fn expression(licence: &str) -> String {
         .join(" OR ")
 }
 
-/// How cargo was told to build a program, which decides on the features of what it is linked with,
-/// and so on the crates.
+/// The cargo build of a program, which decides the features of its dependencies, and so its crates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Built {
-    /// As its package alone.
+    /// A build of its package alone.
     Alone,
-    /// As one of the workspace ([`setup::executable`]).
+    /// A build of the workspace ([`setup::executable`]).
     WithWorkspace,
 }
 
-/// The crates that are linked into the programs of `package`, itself included.
+/// Returns the crates that are linked into the programs of `package`, itself included.
 pub(super) fn crates(package: &str, built: Built) -> Result<Vec<Crate>> {
     let selection = match built {
         Built::Alone => &["--package", package][..],
         Built::WithWorkspace => &["--workspace"],
     };
-    // Whole, so that each of the workspace's packages has all of its crates below it.
+    // The whole tree, so that each of the workspace's packages has all of its crates below it.
     let whole = ["--prefix", "depth", "--no-dedupe", "--format", " {p}|{l}"];
     let trees = setup::cargo()
         .args(["tree", "--locked", "--edges", "normal,no-proc-macro"])
@@ -199,7 +197,7 @@ pub(super) fn crates(package: &str, built: Built) -> Result<Vec<Crate>> {
     Ok(crates.into_iter().collect())
 }
 
-/// Of the lines of several trees, each `DEPTH name …`, those of the tree whose root is `package`,
+/// Returns the lines of the tree with root `package` from several trees with lines `DEPTH name …`,
 /// without their depths.
 fn tree_of<'a>(package: &str, trees: &'a str) -> Vec<&'a str> {
     let mut is_in = false;
@@ -215,7 +213,7 @@ fn tree_of<'a>(package: &str, trees: &'a str) -> Vec<&'a str> {
     lines.collect()
 }
 
-/// One line of cargo's list: `name vVERSION …|LICENCE`.
+/// Parses a line of cargo's list: `name vVERSION …|LICENCE`.
 fn parse(line: &str, digests: &BTreeMap<(String, String), String>) -> Option<Crate> {
     let (package, licence) = line.split_once('|')?;
     let mut words = package.split_whitespace();
@@ -233,7 +231,7 @@ fn parse(line: &str, digests: &BTreeMap<(String, String), String>) -> Option<Cra
     })
 }
 
-/// The digest of each crate's package, by name and version, as Cargo.lock has them.
+/// Returns the digest of each crate's package in Cargo.lock, by name and version.
 fn digests(lock: &str) -> BTreeMap<(String, String), String> {
     let mut found = BTreeMap::new();
     for block in lock.split("[[package]]") {
@@ -262,7 +260,7 @@ mod tests {
                         = \"0.1.0\"\n";
 
     #[test]
-    fn a_crate_has_the_digest_that_the_lock_file_says() {
+    fn crate_has_the_digest_of_the_lock_file() {
         let digests = digests(LOCK);
         let found = parse("a v1.0.0|MIT/Apache-2.0", &digests).unwrap();
         assert_eq!(
@@ -280,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packages_crates_are_those_of_its_own_tree() {
+    fn crates_of_a_package_are_those_of_its_own_tree() {
         let trees = "0 a v0.1.0|MIT\n1 x v1.0.0|MIT\n\n0 b v0.1.0|MIT\n1 y v1.0.0|MIT\n2 a \
                      v0.1.0|MIT\n\n0 c v0.1.0|MIT\n1 z v1.0.0|MIT\n";
         assert_eq!(
@@ -291,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_says_what_it_describes_and_what_that_contains() {
+    fn document_describes_the_image_and_its_parts() {
         let mut parts = Parts::of(
             "image",
             vec![parse("a v1.0.0|MIT", &digests(LOCK)).unwrap()],

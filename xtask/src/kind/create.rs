@@ -1,5 +1,4 @@
-//! `cargo xtask kind create`: a cluster without the runtime, and a registry that has everything for
-//! it.
+//! `cargo xtask kind create`: a cluster without the runtime, and a registry with everything for it.
 
 use std::time::Instant;
 
@@ -19,7 +18,7 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
     let started = Instant::now();
     let (run, cluster) = kept(args)?;
     run.keep()?;
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "the cluster {} is up {}",
         args.which.name,
         progress::seconds(started.elapsed())
@@ -28,7 +27,7 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
     Ok(())
 }
 
-/// A cluster that is to outlive this command, unless it cannot be made.
+/// Creates a cluster that outlives this command, unless its creation fails.
 pub(super) fn kept(args: &UpArgs) -> Result<(Run, Cluster)> {
     let name = &args.which.name;
     if Run::kept(&args.which.run())?
@@ -41,21 +40,21 @@ pub(super) fn kept(args: &UpArgs) -> Result<(Run, Cluster)> {
              give another --name"
         );
     }
-    let made = Made::of(&Cache::open()?)?;
+    let made = Artifacts::of(&Cache::open()?)?;
     let run = Run::start(&args.which.run())?;
     let cluster = made.cluster(&run, name, args.image(), Lifetime::Kept)?;
     Ok((run, cluster))
 }
 
-/// What is made before a cluster comes up, so that what does not compile is told soon.
+/// Artifacts that are built before a cluster comes up, so that compile errors are reported early.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct Artifacts {
     cache: Cache,
     images: testbed::prepared::Images,
     pub(super) helm: Helm,
 }
 
-impl Made {
+impl Artifacts {
     pub(super) fn of(cache: &Cache) -> Result<Self> {
         examples::ALL
             .iter()
@@ -67,7 +66,8 @@ impl Made {
         })
     }
 
-    /// A cluster that belongs to `run`, with the project's images and the examples in its registry.
+    /// Creates a cluster that belongs to `run`, with the project's images and the examples in its
+    /// registry.
     pub(super) fn cluster(
         &self,
         run: &Run,

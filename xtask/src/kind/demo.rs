@@ -10,16 +10,16 @@ use testbed::progress::{self, step};
 use testbed::teardown::Run;
 use testbed::tour::{self, Shell};
 
-use super::create::Made;
+use super::create::Artifacts;
 
 pub(crate) fn run() -> Result<()> {
     let started = Instant::now();
-    let made = Made::of(&Cache::open()?)?;
+    let made = Artifacts::of(&Cache::open()?)?;
     let run = Run::start("demo-kind")?;
     let cluster = made.cluster(&run, run.name(), NodeImage::Own, Lifetime::Process)?;
     tour::run(&cluster, &Shell::of(&cluster, &made.helm)?)?;
     step("removed the cluster and everything of it", || run.finish())?;
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "the tour works {}",
         progress::seconds(started.elapsed())
     ));

@@ -11,7 +11,7 @@ pub(super) fn run(which: &Which) -> Result<()> {
     let exports = with_cluster(which, |cache, cluster| {
         Ok(Shell::of(cluster, &Helm::find(cache)?)?.exports())
     })?;
-    progress::say(exports.with_context(|| {
+    progress::print_line(exports.with_context(|| {
         format!(
             "no cluster {0} is up: `cargo xtask kind create --name {0}`",
             which.name

@@ -1,17 +1,17 @@
-//! What is said of a cluster that stays.
+//! Instructions for a cluster that stays.
 
 use testbed::cluster::{Cluster, REGISTRY};
 use testbed::progress;
 
-/// Says how to talk to a cluster, and how to remove it.
+/// Prints how to connect to a cluster, and how to remove it.
 pub(super) fn explain(name: &str, cluster: &Cluster) {
-    let option = if name == super::DEFAULT {
+    let option = if name == super::DEFAULT_NAME {
         String::new()
     } else {
         format!(" --name {name}")
     };
-    progress::say(format_args!(
-        "\ntalk to it:  eval \"$(cargo xtask kind env{option})\"      # or: export KUBECONFIG={}\n\
+    progress::print_line(format_args!(
+        "\nconnect:     eval \"$(cargo xtask kind env{option})\"      # or: export KUBECONFIG={}\n\
          push to it:  cargo xtask pack FILE --image -o {registry}/NAME:TAG --plain-http      # \
          pods pull {REGISTRY}/NAME:TAG\n\
          remove it:   cargo xtask kind down{option}",

@@ -10,7 +10,7 @@ use super::{Which, with_cluster};
 pub(super) fn run(which: &Which) -> Result<()> {
     let shown = with_cluster(which, |_, cluster| show(&which.name, cluster))?;
     if shown.is_none() {
-        progress::say(format_args!(
+        progress::print_line(format_args!(
             "no cluster {0} is up: `cargo xtask kind up --name {0}` brings it up",
             which.name
         ));
@@ -19,7 +19,7 @@ pub(super) fn run(which: &Which) -> Result<()> {
 }
 
 fn show(name: &str, cluster: &Cluster) -> Result<()> {
-    progress::say(
+    progress::print_line(
         cluster
             .kubectl()
             .args([
@@ -32,7 +32,7 @@ fn show(name: &str, cluster: &Cluster) -> Result<()> {
             ])
             .text()?,
     );
-    progress::say(
+    progress::print_line(
         cluster
             .kubectl()
             .args(["get", "pods", "--all-namespaces", "-o", "wide"])
@@ -44,7 +44,7 @@ fn show(name: &str, cluster: &Cluster) -> Result<()> {
         .args(["get", "wasmruntimes,wasmruntimenodes"])
         .output()?;
     if runtimes.status.success() {
-        progress::say(String::from_utf8_lossy(&runtimes.stdout).trim_end());
+        progress::print_line(String::from_utf8_lossy(&runtimes.stdout).trim_end());
     }
     explain(name, cluster);
     Ok(())

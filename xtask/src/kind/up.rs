@@ -16,11 +16,11 @@ pub(super) fn run(args: &UpArgs) -> Result<()> {
     let (run, cluster) = create::kept(args)?;
     let shell = Shell::of(&cluster, &Helm::find(&Cache::open()?)?)?;
     let toured = tour::run(&cluster, &shell);
-    // A cluster on which the first pod fails is worth looking at.
+    // A cluster on which the first pod fails is kept for inspection.
     run.keep()?;
     explain(&args.which.name, &cluster);
     toured?;
-    progress::say(format_args!(
+    progress::print_line(format_args!(
         "the cluster {} is up {}",
         args.which.name,
         progress::seconds(started.elapsed())

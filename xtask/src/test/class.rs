@@ -9,7 +9,7 @@ use testbed::host;
 
 use crate::setup;
 
-/// A class of tests: what they may touch.
+/// A class of tests by what they may access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Class {
     /// Inside one process.
@@ -24,7 +24,7 @@ pub(crate) enum Class {
     Cluster,
 }
 
-/// The package whose test programs are classes of their own.
+/// The package with the test programs that are classes of their own.
 const PROGRAMS: &str = "testbed";
 
 impl Class {
@@ -36,7 +36,7 @@ impl Class {
         Self::Cluster,
     ];
 
-    /// The arguments of each `cargo` command that runs a part of this class.
+    /// Returns the arguments of each `cargo` command that runs a part of this class.
     pub(super) fn commands(self, filter: Option<&str>) -> Result<Vec<Vec<String>>> {
         let with_filter = |words: &[&str]| {
             let filter = filter.iter().flat_map(|filter| ["--", filter]);
@@ -57,7 +57,8 @@ impl Class {
                     .iter()
                     .flat_map(|target| ["--bin", target])
                     .collect();
-                // Tests that need root are marked `ignore`, and are counted as such by who is not.
+                // Tests that need root are marked `ignore`, and are counted as ignored without
+                // root.
                 let is_root = host::require_root_and_kernel("test --class unit").is_ok();
                 let marked = if is_root {
                     &["--include-ignored"][..]
@@ -88,7 +89,7 @@ impl Class {
         })
     }
 
-    /// The test programs that are this class, where it is not all of a kind.
+    /// Returns the test programs of this class, if it has its own.
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Unit | Self::Component => &[],
@@ -111,7 +112,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// The workspace's targets of this kind that have tests and are no class of their own.
+/// Returns the workspace's targets of this kind that have tests and are not a class of their own.
 fn targets(kind: &str) -> Result<Vec<String>> {
     let metadata = Run::new(cargo())
         .args([
@@ -126,7 +127,7 @@ fn targets(kind: &str) -> Result<Vec<String>> {
     targets_in(&metadata, kind)
 }
 
-/// The `cargo` that runs us, and so the pinned toolchain.
+/// Returns the `cargo` that runs this program, which is the pinned toolchain's.
 pub(super) fn cargo() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
@@ -148,7 +149,7 @@ fn targets_in(metadata: &str, wanted: &str) -> Result<Vec<String>> {
         test: bool,
     }
     let metadata: Metadata =
-        serde_json::from_str(metadata).context("read what cargo metadata says")?;
+        serde_json::from_str(metadata).context("parse the output of cargo metadata")?;
     let mut names = Vec::new();
     for package in metadata.packages {
         for target in package
@@ -159,8 +160,7 @@ fn targets_in(metadata: &str, wanted: &str) -> Result<Vec<String>> {
             let is_class = Class::ALL
                 .iter()
                 .any(|class| class.programs().contains(&target.name.as_str()));
-            // cargo runs every program of a name that it is told, and would run this one beside the
-            // class.
+            // cargo runs every program of a given name, and would run this one with the class.
             ensure!(
                 !is_class || package.name == PROGRAMS,
                 "{} has a test program of the name {:?}, which is that of a class of tests: rename \
@@ -188,24 +188,24 @@ mod tests {
         {"name":"shim","targets":[{"name":"create","kind":["test"],"test":true}]}]}"#;
 
     #[test]
-    fn a_class_with_a_program_of_its_own_is_no_component_test() {
+    fn programs_of_classes_are_not_component_tests() {
         assert_eq!(targets_in(METADATA, "test").unwrap(), ["create", "guests"]);
     }
 
     #[test]
-    fn no_other_package_has_a_test_of_a_class_s_name() {
+    fn program_with_the_name_of_a_class_is_refused() {
         let metadata = METADATA.replace(r#""name":"create""#, r#""name":"node""#);
         let error = targets_in(&metadata, "test").unwrap_err().to_string();
         assert!(error.contains("shim") && error.contains("node"), "{error}");
     }
 
     #[test]
-    fn an_executable_without_tests_is_not_run_as_one() {
+    fn executable_without_tests_is_not_run() {
         assert_eq!(targets_in(METADATA, "bin").unwrap(), ["launcher"]);
     }
 
     #[test]
-    fn the_filter_reaches_the_test_program() {
+    fn filter_is_passed_to_the_test_program() {
         let commands = Class::Node.commands(Some("trap")).unwrap();
         let words = |program| ["test", "--workspace", "--test", program, "--", "trap"];
         assert_eq!(

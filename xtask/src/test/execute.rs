@@ -1,5 +1,5 @@
-//! One `cargo test` command: its output shown as it comes and read for what it says, itself ended
-//! when we are.
+//! Running one `cargo test` command: its output is shown as it arrives and parsed, and it is ended
+//! with this program.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::CommandExt as _;
@@ -15,14 +15,14 @@ use testbed::progress::{self, Heartbeat};
 use testbed::teardown::{Process, Run};
 
 use super::class;
-use super::tally::{Reader, Tally};
+use super::counts::{Reader, TestCounts};
 use crate::setup;
 
-/// How long tests that were told to end may take to clean up after themselves.
-const GRACE: Duration = Duration::from_mins(1);
+/// How long tests may take to clean up after they were signalled to end.
+const CLEANUP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Runs `cargo` with `words`.
-pub(super) fn cargo(run: &Run, words: &[String], prepared: Option<&Path>) -> Result<Tally> {
+pub(super) fn cargo(run: &Run, words: &[String], prepared: Option<&Path>) -> Result<TestCounts> {
     let mut command = Command::new(class::cargo());
     command
         .args(words)
@@ -35,8 +35,8 @@ pub(super) fn cargo(run: &Run, words: &[String], prepared: Option<&Path>) -> Res
     if let Some(file) = prepared {
         command.env(prepared::VARIABLE, file);
     }
-    // A group of its own: whatever signal ends us, it is we who end the tests, and wait until they
-    // have cleaned up.
+    // In its own process group, because on any signal this program itself ends the tests, and waits
+    // until they have cleaned up.
     let mut child = command.process_group(0).spawn().context("start cargo")?;
     let leader = i32::try_from(child.id())
         .ok()
@@ -45,7 +45,7 @@ pub(super) fn cargo(run: &Run, words: &[String], prepared: Option<&Path>) -> Res
     let to_end = Arc::clone(&running);
     run.on_end("end the tests", move || {
         let leader = to_end.lock().unwrap_or_else(PoisonError::into_inner).take();
-        leader.map_or(Ok(()), |leader| leader.end_group(GRACE))
+        leader.map_or(Ok(()), |leader| leader.end_group(CLEANUP_TIMEOUT))
     });
     let mut reader = Reader::default();
     if let Some(pipe) = child.stdout.take() {
@@ -62,8 +62,8 @@ pub(super) fn cargo(run: &Run, words: &[String], prepared: Option<&Path>) -> Res
     ))
 }
 
-/// Prints each line as it comes and hands it on; when none comes for long, says that the tests are
-/// still at it.
+/// Prints and passes on each line as it arrives; after a long silence prints that the tests still
+/// run.
 fn show(pipe: impl Read + Send + 'static, what: &str, mut line: impl FnMut(&str)) {
     let (send, lines) = mpsc::channel();
     std::thread::spawn(move || {
@@ -81,7 +81,7 @@ fn show(pipe: impl Read + Send + 'static, what: &str, mut line: impl FnMut(&str)
     loop {
         match lines.recv_timeout(Duration::from_secs(1)) {
             Ok(text) => {
-                progress::say(&text);
+                progress::print_line(&text);
                 line(&text);
                 last = text;
                 heartbeat = Heartbeat::new(what);

@@ -1,4 +1,5 @@
-//! What the node, vm and cluster classes need, made once and written down for their test programs.
+//! Prerequisites of the node, vm and cluster classes, made once and recorded for their test
+//! programs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,20 +18,20 @@ use crate::{bundle, images, setup};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Readiness {
     Ready,
-    /// The machine lacks something that no installation brings.
+    /// The machine lacks something that cannot be installed.
     Impossible(String),
 }
 
-/// What was made so far.
+/// The prerequisites made so far.
 #[derive(Debug)]
-pub(super) struct Means<'a> {
+pub(super) struct Prerequisites<'a> {
     cache: &'a Cache,
     place: PathBuf,
     prepared: Option<Prepared>,
 }
 
-impl<'a> Means<'a> {
-    /// Nothing yet; it will be written down in `folder`.
+impl<'a> Prerequisites<'a> {
+    /// Starts without any; the record will be in `folder`.
     pub(super) fn new(cache: &'a Cache, folder: &Path) -> Self {
         Self {
             cache,
@@ -39,12 +40,12 @@ impl<'a> Means<'a> {
         }
     }
 
-    /// The file for the test programs, once there is one.
+    /// Returns the file for the test programs, if there is one.
     pub(super) fn file(&self) -> Option<&Path> {
         self.prepared.as_ref().map(|_| self.place.as_path())
     }
 
-    /// Makes what `class` needs and is not there yet.
+    /// Makes the missing prerequisites of `class`.
     pub(super) fn prepare_for(&mut self, class: Class) -> Result<Readiness> {
         if matches!(class, Class::Unit | Class::Component) {
             return Ok(Readiness::Ready);
@@ -52,7 +53,7 @@ impl<'a> Means<'a> {
         if let Err(reason) = host::require_root_and_kernel(&format!("test --class {class}")) {
             return Ok(Readiness::Impossible(format!("{reason:#}")));
         }
-        // Before all that takes long.
+        // Before everything that takes long.
         let machine = match class {
             Class::Vm => match vm::Machine::prepare(self.cache) {
                 Ok(machine) => Some(machine),
@@ -99,7 +100,7 @@ impl<'a> Means<'a> {
     }
 }
 
-/// The program of each containerd that is only asked about configurations.
+/// Returns each containerd's program for tests of configurations only.
 fn daemons(cache: &Cache) -> Result<BTreeMap<String, PathBuf>> {
     let versions = Versions::pinned()?.containerd.configured;
     versions

@@ -6,7 +6,7 @@ use super::tree::Tree;
 /// The folder of the records.
 pub(super) const DECISIONS: &str = "docs/decisions/";
 
-/// What the third line of a record says.
+/// The status in the third line of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {
     Accepted,
@@ -58,7 +58,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// The number in a record's file name, `NNNN-title.md`.
+/// Parses the number in a record's file name, `NNNN-title.md`.
 fn number(path: &str) -> Option<u32> {
     let (number, _) = path.strip_prefix(DECISIONS)?.split_once('-')?;
     (number.len() == 4).then(|| number.parse().ok())?
@@ -89,7 +89,7 @@ mod tests {
     );
 
     #[test]
-    fn decisions_have_no_gaps_and_no_number_twice() {
+    fn decisions_are_numbered_without_gaps_or_duplicates() {
         let accepted = |number: &str| format!("# {number}: x\n\nStatus: accepted\n");
         let (second, fourth) = (accepted("0002"), accepted("0004"));
         assert_eq!(
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decision_has_a_status_that_names_a_record() {
+    fn status_of_a_decision_names_another_record() {
         for (status, findings) in [
             ("Status: accepted", 0),
             ("Status: superseded by 0002", 0),

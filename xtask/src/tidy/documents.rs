@@ -1,13 +1,13 @@
-//! Documents: what a document points at is there.
+//! References in documents exist.
 //!
-//! A decision record tells of its day, so only its links are followed. Everywhere else a path or
-//! the name of a test in backticks is a promise to the reader that it can be found.
+//! A decision record describes the past, so only its links are checked. Everywhere else a path or
+//! the name of a test in backticks must exist.
 
 use super::Finding;
 use super::decisions::DECISIONS;
 use super::tree::Tree;
 
-/// Tests are named for rules, in several words; shorter names are fields and settings.
+/// Test names are rules of several words; shorter names are fields and settings.
 const UNDERSCORES_IN_A_TEST: usize = 3;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -36,7 +36,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
-/// The lines outside of code blocks, with their numbers.
+/// Returns the lines outside of code blocks, with their numbers.
 fn prose(text: &str) -> Vec<(usize, &str)> {
     let mut fenced = false;
     let mut lines = Vec::new();
@@ -50,7 +50,7 @@ fn prose(text: &str) -> Vec<(usize, &str)> {
     lines
 }
 
-/// Targets of links that lead to files of the tree.
+/// Returns the targets of links that lead to files of the tree.
 fn links(line: &str) -> Vec<&str> {
     let targets = line
         .match_indices("](")
@@ -62,12 +62,12 @@ fn links(line: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The line without what stands in backticks: a regular expression looks like a link, and is none.
+/// Removes text in backticks: a regular expression can look like a link.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }
 
-/// `link`, found in the document `path`, from the root of the repository.
+/// Resolves `link` in the document `path`, from the root of the repository.
 fn resolve(path: &str, link: &str) -> String {
     let mut parts: Vec<&str> = path.split('/').collect();
     parts.pop();
@@ -81,13 +81,12 @@ fn resolve(path: &str, link: &str) -> String {
     parts.join("/")
 }
 
-/// What stands in backticks.
+/// Returns the texts in backticks.
 fn code(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
-/// Whether a word in backticks can be found, if it is one that should be: a path of the tree, or
-/// the name of a test.
+/// Returns whether a word in backticks exists, if it is a path of the tree or the name of a test.
 fn is_there(tree: &Tree, word: &str) -> bool {
     let only = |extra: &str| {
         word.chars()
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_found() {
+    fn broken_link_is_found() {
         let files = [
             (
                 "docs/a.md",
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_and_a_test_in_backticks_are_looked_for() {
+    fn missing_paths_and_tests_in_backticks_are_found() {
         let files = [
             ("shim/src/lib.rs", "fn a_rule_that_holds() {}\n"),
             (

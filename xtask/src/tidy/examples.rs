@@ -1,14 +1,14 @@
-//! Every folder of `examples` is complete: a program, the pod that runs it, what it then prints,
-//! and how it is made.
+//! Every folder of `examples` is complete: a program, its pod, its expected output, and a README
+//! with its build.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
 use super::tree::Tree;
 
-/// What every example has, beside the source.
+/// The files of every example beside the source.
 const FILES: &[&str] = &["README.md", "expected.txt", "pod.yaml"];
-/// How sources of guests are called.
+/// The extensions of guests' sources.
 const SOURCES: &[&str] = &[".wat", ".c", ".rs"];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_example_lacks_is_named() {
+    fn missing_files_of_an_example_are_named() {
         let complete = [
             ("README.md", ""),
             ("expected.txt", ""),

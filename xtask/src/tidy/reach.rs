@@ -1,13 +1,13 @@
-//! Every Rust file is part of a crate. One that no `mod` line leads to is never compiled, and rots
-//! in silence.
+//! Every Rust file is part of a crate. A file without a `mod` line that leads to it is never
+//! compiled, and rots unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
 use super::tree::Tree;
 
-/// `roots` are the source files that cargo starts from in the workspace; other packages of the tree
-/// have usual roots.
+/// Checks the tree. `roots` are the source files that cargo starts from in the workspace; other
+/// packages of the tree have the usual roots.
 pub(super) fn check(tree: &Tree, roots: &[String]) -> Vec<Finding> {
     let sources: BTreeMap<&str, &str> = tree.sources().collect();
     let manifests = tree
@@ -74,7 +74,7 @@ fn modules(text: &str) -> Vec<Module> {
     modules
 }
 
-/// Where the module of `file` may lie, each with the folder that its own modules lie in.
+/// Returns the possible paths of `file`'s module, each with the folder of its own modules.
 fn places(folder: &str, file: &str, module: &Module) -> Vec<(String, String)> {
     let Module { name, path } = module;
     if let Some(path) = path {
@@ -88,7 +88,7 @@ fn places(folder: &str, file: &str, module: &Module) -> Vec<(String, String)> {
     ]
 }
 
-/// The folder of a file, with its slash; nothing for a file at the root.
+/// Returns the folder of a file, with its slash; nothing for a file at the root.
 fn folder_of(file: &str) -> &str {
     file.rsplit_once('/')
         .map_or("", |(folder, _)| &file[..=folder.len()])
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_a_mod_line_is_found() {
+    fn file_without_a_mod_line_is_found() {
         let tree = Tree::of(&[
             (
                 "shim/src/lib.rs",

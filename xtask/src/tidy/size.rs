@@ -1,4 +1,4 @@
-//! Bounds of a source file: its length, the length of its inline tests, and the width of its lines.
+//! Limits of a source file: its length, the length of its inline tests, and the width of its lines.
 
 use super::Finding;
 use super::tree::Tree;
@@ -9,7 +9,7 @@ const MAX_CODE_LINES: usize = 550;
 const MAX_TEST_FILE_LINES: usize = 750;
 /// Lines of inline tests.
 const MAX_INLINE_TEST_LINES: usize = 190;
-/// Characters of a line: `max_width` of rustfmt.toml, which leaves comments and strings alone.
+/// Characters of a line: `max_width` of rustfmt.toml, which does not wrap comments and strings.
 const MAX_COLUMNS: usize = 100;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
@@ -51,7 +51,7 @@ fn is_test_file(path: &str) -> bool {
     path.ends_with("tests.rs") || path.split('/').any(|folder| folder == "tests")
 }
 
-/// Lines above the width, without those that cannot be broken: a table's row, a picture, a raw
+/// Finds lines above the width, except those that cannot be broken: a table's row, a picture, a raw
 /// string, one long word.
 fn too_wide(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -84,7 +84,8 @@ fn too_wide(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// What ends the raw string that begins in this line, and the text after its opening quote.
+/// Returns the end of the raw string that begins in this line, and the text after its opening
+/// quote.
 fn raw_string(line: &str) -> Option<(String, &str)> {
     line.match_indices('r').find_map(|(at, _)| {
         let is_prefix =
@@ -116,8 +117,7 @@ struct Lines {
     tests: usize,
 }
 
-/// Counts by the form that rustfmt gives an inline module: it ends at the first brace in the first
-/// column.
+/// Counts by rustfmt's form of an inline module: it ends at the first brace in the first column.
 fn count(text: &str) -> Lines {
     let lines: Vec<&str> = text.lines().collect();
     let opens = |pair: &[&str]| {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inline_tests_are_counted_apart() {
+    fn inline_tests_are_counted_separately() {
         let text = "//! x\nfn f() {\n}\n\n#[cfg(test)]\nmod tests {\n    fn g() {\n    }\n}\nfn \
                     after() {}\n";
         assert_eq!(count(text), Lines { code: 5, tests: 5 });

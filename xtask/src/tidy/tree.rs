@@ -1,4 +1,4 @@
-//! The files of this checkout that git keeps, or would keep at the next commit.
+//! The files of this checkout that git tracks, or would add at the next commit.
 
 use std::fs;
 use std::path::Path;
@@ -9,21 +9,20 @@ use testbed::host::{self, Need};
 
 use crate::setup;
 
-/// All files, in the order of their paths.
+/// All files, sorted by path.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub(super) files: Vec<File>,
 }
 
-/// One file.
 #[derive(Debug)]
 pub(super) struct File {
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     pub(super) path: String,
     pub(super) content: Content,
 }
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) enum Content {
     Text(String),
@@ -40,10 +39,10 @@ impl Tree {
         let root = setup::repository();
         ensure!(
             root.join(".git").exists(),
-            "{} is no git checkout: what belongs to the tree cannot be told",
+            "{} is not a git checkout: its files are unknown",
             root.display()
         );
-        // Root may look at a checkout that belongs to somebody else.
+        // Root may read a checkout of another user.
         let listed = Run::new("git")
             .args([
                 "-c",
@@ -59,7 +58,7 @@ impl Tree {
         let mut files = Vec::new();
         for path in listed.split('\0').filter(|path| !path.is_empty()) {
             let place = root.join(path);
-            // A link leads to a file that is looked at by itself; a file that git knows may have
+            // A link leads to a file that is checked by itself; a file that git tracks may have
             // been removed.
             if place.is_symlink() || !place.is_file() {
                 continue;
@@ -74,7 +73,7 @@ impl Tree {
         Ok(Self { files })
     }
 
-    /// Every text with its path.
+    /// Returns every text with its path.
     pub(super) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().filter_map(|file| match &file.content {
             Content::Text(text) => Some((file.path.as_str(), text.as_str())),
@@ -82,12 +81,12 @@ impl Tree {
         })
     }
 
-    /// Every Rust source with its path.
+    /// Returns every Rust source with its path.
     pub(super) fn sources(&self) -> impl Iterator<Item = (&str, &str)> {
         self.with_extension("rs")
     }
 
-    /// Every Markdown document with its path.
+    /// Returns every Markdown document with its path.
     pub(super) fn documents(&self) -> impl Iterator<Item = (&str, &str)> {
         self.with_extension("md")
     }
@@ -100,7 +99,7 @@ impl Tree {
         })
     }
 
-    /// Whether there is a file, or a folder with files, at `path`.
+    /// Returns whether there is a file, or a folder with files, at `path`.
     pub(super) fn has(&self, path: &str) -> bool {
         let path = path.trim_end_matches('/');
         self.files.iter().any(|file| {
@@ -122,7 +121,7 @@ impl Content {
 
 #[cfg(test)]
 impl Tree {
-    /// A tree of texts.
+    /// Makes a tree of texts.
     pub(super) fn of(files: &[(&str, &str)]) -> Self {
         let file = |(path, text): &(&str, &str)| File {
             path: (*path).to_owned(),
@@ -139,14 +138,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_are_told() {
+    fn bytes_that_are_not_text_are_binary() {
         assert!(matches!(Content::of(b"\0asm".to_vec()), Content::Binary));
         assert!(matches!(Content::of(vec![0xff]), Content::Binary));
         assert!(matches!(Content::of("grün".into()), Content::Text(_)));
     }
 
     #[test]
-    fn a_folder_is_there_when_a_file_lies_in_it() {
+    fn folder_exists_if_it_contains_a_file() {
         let tree = Tree::of(&[("shim/src/lib.rs", "")]);
         for (path, there) in [
             ("shim/src/lib.rs", true),

@@ -1,20 +1,19 @@
-//! How files are named and how they begin, and what no file may mention.
+//! File names, headers, and texts that no file may contain.
 
 use super::Finding;
 use super::tree::{Content, Tree};
 
-/// File names that say nothing of what is inside.
+/// File names without meaning.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "misc"];
 
-/// Marks of unfinished work. Written in parts, here and below, so that this file passes its own
-/// rules.
+/// Marks of unfinished work. Split here and below, so that this file passes its own rules.
 const MARKS: &[&str] = &[
     concat!("TO", "DO"),
     concat!("FIX", "ME"),
     concat!("X", "XX"),
 ];
 
-/// What a reader elsewhere cannot follow, and why.
+/// Texts that readers elsewhere cannot follow, and the reason.
 const FOREIGN: &[(&str, &str)] = &[
     (concat!("/wo", "rk/"), "a path of one machine"),
     (concat!("sha", "red/"), "a path of one machine"),
@@ -64,7 +63,7 @@ fn named(path: &str) -> Option<Finding> {
     EMPTY_NAMES.contains(&stem.as_str()).then(|| {
         Finding::new(
             path,
-            "the name says nothing: name the file for what it holds",
+            "the name has no meaning: name the file for its content",
         )
     })
 }
@@ -112,7 +111,7 @@ fn is_word_in(line: &str, word: &str) -> bool {
     })
 }
 
-/// Whether every mark in the line is followed by `(#number)`.
+/// Returns whether every mark in the line is followed by `(#number)`.
 fn has_issue(line: &str, mark: &str) -> bool {
     line.match_indices(mark).all(|(at, _)| {
         let issue = line[at + mark.len()..]
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_begins_with_what_it_is() {
+    fn source_begins_with_a_header() {
         assert_eq!(
             places(&[
                 ("a.rs", "//! What a is.\n"),
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn unfinished_work_has_an_issue() {
+    fn unfinished_work_names_an_issue() {
         let mark = MARKS[0];
         for (line, fine) in [
             (format!("{mark}(#12): x"), true),
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_one_machine_knows_is_found_with_its_line() {
+    fn machine_specific_text_is_found_with_its_line() {
         for (word, _) in FOREIGN {
             assert_eq!(
                 places(&[("docs/a.md", &format!("x\nsee {word}x\n"))]),

@@ -1,5 +1,4 @@
-//! The allowed dependencies between our crates, and the workspace dependencies that a member has to
-//! use. Cargo.toml keeps the arrows; this keeps Cargo.toml.
+//! The allowed dependencies between our crates, and workspace dependencies without a user.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,9 +13,9 @@ use crate::setup;
 /// The workspace's manifest, from the root of the repository.
 const MANIFEST: &str = "Cargo.toml";
 
-/// Every arrow there may be, between packages of this workspace. The host stands on crates that
-/// know nothing of each other but for what is listed; operator and installer know nothing of each
-/// other but what they tell each other. Tests may use the test guests.
+/// All allowed dependencies between packages of this workspace. Crates below the host do not depend
+/// on each other except as listed; operator and installer share only their protocol. Tests may use
+/// the test guests.
 const ARROWS: &[Arrow] = &[
     Arrow {
         from: "wasmedge-host",
@@ -202,7 +201,7 @@ struct Arrow {
     kind: Kind,
 }
 
-/// What a dependency is for.
+/// The kind of a dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -212,7 +211,7 @@ enum Kind {
     Build,
 }
 
-/// What cargo says of the packages.
+/// The packages as cargo lists them.
 #[derive(Debug, Deserialize)]
 pub(super) struct Workspace {
     packages: Vec<Package>,
@@ -229,12 +228,12 @@ struct Package {
 #[derive(Debug, Deserialize)]
 struct Dependency {
     name: String,
-    /// Its key in Cargo.toml, where that is not the package's name.
+    /// Its key in Cargo.toml, if that is not the package's name.
     rename: Option<String>,
     kind: Option<Kind>,
 }
 
-/// The part of the workspace's manifest that lists dependencies.
+/// The list of dependencies in the workspace's manifest.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     workspace: Dependencies,
@@ -255,10 +254,10 @@ impl Workspace {
         let text = setup::cargo()
             .args(["metadata", "--no-deps", "--format-version", "1"])
             .text()?;
-        serde_json::from_str(&text).context("read what cargo metadata says")
+        serde_json::from_str(&text).context("parse the output of cargo metadata")
     }
 
-    /// The file that each target starts from, from the root of the repository.
+    /// Returns the file that each target starts from, from the root of the repository.
     pub(super) fn roots(&self) -> Vec<String> {
         let targets = self.packages.iter().flat_map(|package| &package.targets);
         let relative = targets.filter_map(|target| {
@@ -295,11 +294,11 @@ impl Workspace {
         findings
     }
 
-    /// Finds workspace dependencies that no member uses: each is a version to keep current for
-    /// nothing.
+    /// Finds workspace dependencies that no member uses: each is a version to maintain without a
+    /// benefit.
     ///
     /// # Errors
-    /// When the workspace's manifest cannot be read.
+    /// If the workspace's manifest cannot be read.
     pub(super) fn check_unused(&self, tree: &Tree) -> Result<Vec<Finding>> {
         let mut manifests = tree.texts().filter(|(path, _)| *path == MANIFEST);
         let (_, text) = manifests
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn the_product_depends_on_nothing_of_ours_but_for_its_tests() {
+    fn product_depends_on_test_crates_only_in_tests() {
         let fine = r#"{"name":"anyhow","kind":null},{"name":"test-guests","kind":"dev"}"#;
         assert_eq!(workspace(fine).check_arrows(), []);
         for wrong in [
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn workspace_dependency_that_no_member_uses_is_a_finding() {
+    fn workspace_dependency_without_a_user_is_found() {
         let workspace = workspace(
             r#"{"name":"anyhow","kind":null},{"name":"nix","rename":"old-nix","kind":"dev"}"#,
         );
@@ -378,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_are_named_from_the_root_of_the_repository() {
+    fn target_roots_are_relative_to_the_repository() {
         assert_eq!(workspace("").roots(), ["shim/src/lib.rs"]);
     }
 }

@@ -67,10 +67,13 @@ fn last_value_counts_if_a_file_is_written_twice() {
 
 #[test]
 fn quota_is_not_rounded_down() {
-    let told = |value| properties(&settings(&[("cpu.max", value)]), Version::V2);
-    assert_eq!(told("1 3000")[0], Limit::Number("CPUQuotaPerSecUSec", 334));
+    let converted = |value| properties(&settings(&[("cpu.max", value)]), Version::V2);
     assert_eq!(
-        told("max 100000")[0],
+        converted("1 3000")[0],
+        Limit::Number("CPUQuotaPerSecUSec", 334)
+    );
+    assert_eq!(
+        converted("max 100000")[0],
         Limit::Number("CPUQuotaPerSecUSec", u64::MAX)
     );
 }

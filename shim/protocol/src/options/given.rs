@@ -35,7 +35,7 @@ impl Given {
         }
     }
 
-    /// Returns the options for a new container of a handler, whose options file is `file` if it has
+    /// Returns the options for a new container of a handler; `file` is its options file, if it has
     /// one.
     ///
     /// # Errors

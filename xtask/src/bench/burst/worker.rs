@@ -14,19 +14,19 @@ use testbed::isolated_namespace::Lifetime;
 use testbed::progress;
 use testbed::teardown::Run;
 
-use super::spent::Clock;
+use super::cpu_time::Clock;
 use crate::bench::programs::{self, Does};
 use crate::bench::subject::{self, Files, Subject};
 
-/// The Deployment, and the label of its pods.
+/// The name of the Deployment, and the label of its pods.
 const NAME: &str = "burst";
 const NAMESPACE: &str = "default";
-/// How long all pods may take for what is asked of them.
-const PODS: Duration = Duration::from_mins(4);
-/// How long the node may take to be ready again after a restart of its containerd.
-const NODE: Duration = Duration::from_mins(1);
-/// Where the runtimes lie in the node.
-const PLACE: &str = "/opt/bench";
+/// How long all pods may take to become ready, or to end.
+const PODS_TIMEOUT: Duration = Duration::from_mins(4);
+/// How long the node may take to become ready after a restart of its containerd.
+const NODE_TIMEOUT: Duration = Duration::from_mins(1);
+/// The folder of the runtimes in the node.
+const NODE_FOLDER: &str = "/opt/bench";
 
 /// The node on which pods are measured.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Brings up a cluster whose worker has `subjects`, and has each of them run a pod there.
+    /// Creates a cluster with `subjects` on its worker, and runs a pod of each there.
     pub(super) fn start(cache: &Cache, run: &Run, subjects: &[Subject]) -> Result<Self> {
         let options = ClusterOptions {
             name: run.name().to_owned(),
@@ -62,7 +62,7 @@ impl Worker {
             per_second,
         };
         progress::step("brought the runtimes to the worker", || {
-            worker.bring(subjects)
+            worker.install_subjects(subjects)
         })?;
         for subject in subjects {
             progress::step(
@@ -76,17 +76,17 @@ impl Worker {
         Ok(worker)
     }
 
-    /// The machine's number of the node's first process.
+    /// Returns the pid of the node's first process on this machine.
     pub(super) fn root(&self) -> i32 {
         self.root
     }
 
-    /// Processors' time now.
+    /// Returns the CPU time so far.
     pub(super) fn clock(&self) -> Result<Clock> {
         Clock::now(self.root, self.per_second)
     }
 
-    /// Makes a Deployment of that many pods and waits until all are ready.
+    /// Creates a Deployment of that many pods and waits until all are ready.
     pub(super) fn scale_up(&self, subject: &Subject, pods: usize) -> Result<()> {
         self.cluster.apply(
             NAMESPACE,
@@ -107,21 +107,22 @@ impl Worker {
         ])
     }
 
-    /// Runs `kubectl`, which waits itself for at most [`PODS`].
+    /// Runs `kubectl`, which waits at most for [`PODS_TIMEOUT`].
     fn kubectl(&self, words: &[&str]) -> Result<()> {
         let run = self
             .cluster
             .kubectl()
             .args(["--namespace", NAMESPACE])
             .args(words)
-            .arg(format!("--timeout={}s", PODS.as_secs()));
-        run.deadline(PODS + Duration::from_secs(30))
+            .arg(format!("--timeout={}s", PODS_TIMEOUT.as_secs()));
+        run.deadline(PODS_TIMEOUT + Duration::from_secs(30))
             .done()
             .map_err(|error| error.context(self.cluster.evidence(Some(NAMESPACE))))
     }
 
-    /// Gives the node every subject: the folders, containerd's handlers, and the runtime classes.
-    fn bring(&self, subjects: &[Subject]) -> Result<()> {
+    /// Installs every subject on the node: the folders, containerd's handlers, and the runtime
+    /// classes.
+    fn install_subjects(&self, subjects: &[Subject]) -> Result<()> {
         let node = self.cluster.worker();
         let mut handlers = String::new();
         for subject in subjects {
@@ -129,7 +130,7 @@ impl Worker {
             let class = json!({ "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
                 "metadata": { "name": name }, "handler": name });
             self.cluster.apply(NAMESPACE, &class.to_string())?;
-            let place = Path::new(PLACE).join(name.as_str());
+            let place = Path::new(NODE_FOLDER).join(name.as_str());
             let Some(shim) = self.copy(subject, &place)? else {
                 continue;
             };
@@ -141,19 +142,23 @@ impl Worker {
             .done()?;
         self.cluster
             .in_node(node, &["systemctl", "restart", "containerd"])
-            .deadline(NODE)
+            .deadline(NODE_TIMEOUT)
             .done()?;
         let ready = [
             "wait",
             "--for=condition=Ready",
             &format!("node/{node}"),
-            &format!("--timeout={}s", NODE.as_secs()),
+            &format!("--timeout={}s", NODE_TIMEOUT.as_secs()),
         ];
-        self.cluster.kubectl().args(ready).deadline(NODE * 2).done()
+        self.cluster
+            .kubectl()
+            .args(ready)
+            .deadline(NODE_TIMEOUT * 2)
+            .done()
     }
 
     /// Copies a subject's files into the folder `place` of the node; returns the shim's path there.
-    /// None if the node's containerd came with the shim.
+    /// `None` if the node's containerd includes the shim.
     fn copy(&self, subject: &Subject, place: &Path) -> Result<Option<PathBuf>> {
         let Some(Copied {
             folder,
@@ -165,8 +170,8 @@ impl Worker {
         };
         let draft = tempfile::tempdir().context("make a folder for an archive")?;
         let archive = draft.path().join("subject.tar");
-        // A bundle keeps its links, and what only compiles stays here. An executable may be a link
-        // to its file.
+        // A bundle keeps its links, without the files for compiling. An executable may be a link to
+        // its file.
         let options = ["--create", "--exclude=./compile"]
             .into_iter()
             .chain((subject.files == Files::Executable).then_some("--dereference"));
@@ -184,7 +189,7 @@ impl Worker {
         self.cluster
             .in_node(node, &["sh", "-c", unpack, &place.display().to_string()])
             .input(bytes)
-            .deadline(NODE)
+            .deadline(NODE_TIMEOUT)
             .done()?;
         Ok(Some(place.join(shim)))
     }
@@ -195,11 +200,11 @@ impl Worker {
 struct Copied<'a> {
     folder: &'a Path,
     entry: &'a Path,
-    /// The shim, from that folder.
+    /// The shim's path in that folder.
     shim: &'a Path,
 }
 
-/// Returns what has to be copied for a subject; none if its shim comes with containerd.
+/// Returns the files to copy for a subject; `None` if its shim comes with containerd.
 fn copied(subject: &Subject) -> Result<Option<Copied<'_>>> {
     let shim = subject.shim.as_path();
     Ok(match &subject.files {
@@ -207,7 +212,7 @@ fn copied(subject: &Subject) -> Result<Option<Copied<'_>>> {
         Files::Bundle(folder) => {
             let shim = shim
                 .strip_prefix(folder)
-                .context("the shim lies outside its bundle")?;
+                .context("the shim is outside its bundle")?;
             Some(Copied {
                 folder,
                 entry: Path::new("."),
@@ -228,13 +233,13 @@ fn copied(subject: &Subject) -> Result<Option<Copied<'_>>> {
     })
 }
 
-/// A handler in the node's configuration of containerd, which is of the second schema.
+/// Returns a handler for the node's containerd configuration, which has the second schema.
 fn handler(name: &str, shim: &Path) -> String {
     let table = "plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes";
     format!("[{table}.{name}]\nruntime_type = \"{}\"\n", shim.display())
 }
 
-/// `pods` of what does nothing, all on `node`.
+/// Returns a Deployment of `pods` idle pods, all on `node`.
 fn deployment(subject: &Subject, pods: usize, node: &str) -> Value {
     let program = programs::program(subject.workload, Does::Idle);
     json!({
@@ -257,7 +262,7 @@ fn deployment(subject: &Subject, pods: usize, node: &str) -> Value {
     })
 }
 
-/// The machine's number of the process that is the first one in the worker.
+/// Returns the pid, on this machine, of the worker's first process.
 fn root(cluster: &Cluster) -> Result<i32> {
     let node = cluster.worker();
     let namespace = cluster
@@ -294,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployments_pods_are_of_the_subjects_class_and_on_the_worker() {
+    fn pods_have_the_subjects_runtime_class_and_run_on_the_worker() {
         let deployment = deployment(&subject(Files::Executable), 60, "w");
         assert_eq!(deployment["spec"]["replicas"], 60);
         let spec = &deployment["spec"]["template"]["spec"];
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn node_gets_a_bundle_whole_and_another_shim_by_its_executable() {
+    fn node_gets_a_whole_bundle_or_a_peers_executable() {
         for (files, expected) in [
             (Files::WithContainerd, None),
             (Files::Bundle("/b".into()), Some(["/b", ".", "bin/shim"])),
@@ -323,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_names_the_shim_by_its_path() {
+    fn handler_has_the_path_of_the_shim() {
         let text = handler("ours", Path::new("/opt/bench/ours/bin/shim"));
         assert!(
             text.contains("runtimes.ours]\nruntime_type = \"/opt/bench/ours/bin/shim\"\n"),

@@ -1,5 +1,5 @@
-//! The README's table of a few figures, between two marks: whoever looks at the project sees them
-//! first.
+//! The README's table of a few figures, between two marks, for readers that see the project for the
+//! first time.
 
 use anyhow::{Context as _, Result};
 
@@ -9,7 +9,7 @@ use super::{Bench, Figure, Report, SubjectName, table};
 const BEGIN: &str = "<!-- measured: written by `cargo xtask bench --record` -->";
 const END: &str = "<!-- measured: end -->";
 
-/// What is shown: a figure by its name, and how the README calls it.
+/// The shown figures: name, and label in the README.
 pub(super) const SHOWN: [(Bench, &str, &str); 6] = [
     (
         Bench::Start,
@@ -43,10 +43,10 @@ pub(super) const SHOWN: [(Bench, &str, &str); 6] = [
     ),
 ];
 
-/// `readme` with the table of `reports` between the marks.
+/// Returns `readme` with the table of `reports` between the marks.
 ///
 /// # Errors
-/// When a mark is missing.
+/// If a mark is missing.
 pub(crate) fn with_figures(readme: &str, reports: &[Report]) -> Result<String> {
     let (before, rest) = readme
         .split_once(BEGIN)

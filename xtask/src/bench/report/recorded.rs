@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::Report;
 
-/// Nested values that have lines of their own: runs, their fields, and figures. Each figure is one
-/// line.
+/// The depth to which nested values have lines of their own: runs, their fields, and figures. Each
+/// figure is one line.
 const DEPTH: usize = 3;
 
-/// Reads the recorded runs, in the order of the benches; none if there is no file.
+/// Reads the recorded runs, in the order of the benchmarks; none if there is no file.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// If the file cannot be read.
 pub(crate) fn read(file: &Path) -> Result<Vec<Report>> {
     match fs::read(file) {
         Ok(text) => {
@@ -29,14 +29,14 @@ pub(crate) fn read(file: &Path) -> Result<Vec<Report>> {
 /// Writes the recorded runs.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub(crate) fn write(file: &Path, runs: &[Report]) -> Result<()> {
     let value = serde_json::to_value(runs).context("convert the recorded runs to JSON")?;
     fs::write(file, text(&value, DEPTH, "") + "\n")
         .with_context(|| format!("write {}", file.display()))
 }
 
-/// Returns `runs` with `run` in place of the earlier run of its bench.
+/// Returns `runs` with `run` in place of the earlier run of its benchmark.
 pub(crate) fn with(mut runs: Vec<Report>, run: &Report) -> Vec<Report> {
     runs.retain(|earlier| earlier.bench != run.bench);
     runs.push(without_samples(run.clone()));
@@ -55,8 +55,8 @@ fn without_samples(mut run: Report) -> Report {
     run
 }
 
-/// Returns `value` as JSON, with lines of their own for what `depth` nested arrays and objects
-/// hold.
+/// Returns `value` as JSON, with separate lines for the content of `depth` nested arrays and
+/// objects.
 fn text(value: &Value, depth: usize, indent: &str) -> String {
     let inner = format!("{indent}  ");
     let within = |items: Vec<String>| {

@@ -1,9 +1,9 @@
-//! One bench's figures as a Markdown table.
+//! One benchmark's figures as a Markdown table.
 
 use super::{Figure, Report, Series, SubjectName, Target, Unit, Verdict};
 use crate::bench::statistics::Summary;
 
-/// The table's lines: a row for each figure, a column for each subject.
+/// Returns the table's lines: a row for each figure, a column for each subject.
 pub(crate) fn lines(report: &Report) -> Vec<String> {
     let names: Vec<&SubjectName> = report.parts.iter().map(|part| &part.name).collect();
     // The subjects that are compared with runc.
@@ -33,7 +33,7 @@ fn row(cells: &[String]) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
-/// The median, and in brackets the quartiles where there is more than one sample.
+/// Formats the median, and in brackets the quartiles if there is more than one sample.
 fn value(series: &Series, unit: Unit) -> String {
     let Summary {
         count,
@@ -85,7 +85,7 @@ fn target(figure: &Figure) -> String {
     }
 }
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 pub(super) fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => format!("{value:.0}"),

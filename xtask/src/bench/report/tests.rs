@@ -1,4 +1,4 @@
-//! Reports: what they say of targets, and how they look.
+//! Tests of reports: targets and form.
 
 use super::*;
 
@@ -41,7 +41,7 @@ fn report(figures: Vec<Figure>) -> Report {
 }
 
 #[test]
-fn a_page_looks_like_this() {
+fn page_has_this_form() {
     let run = Figure::of(
         "ctr run",
         Unit::Milliseconds,
@@ -106,12 +106,12 @@ fn table_has_a_column_for_a_peer_and_one_for_its_ratio_to_runc() {
 }
 
 #[test]
-fn a_page_without_runs_says_so() {
+fn page_without_runs_has_a_note() {
     assert!(page::text(&[]).ends_with("No run has been recorded.\n"));
 }
 
 #[test]
-fn a_target_is_missed_by_the_median_and_unknown_without_who_it_is_measured_by() {
+fn target_is_missed_by_the_median_and_unknown_without_its_subject() {
     let figure = |all: &[(SubjectName, &[f64])], target| {
         Figure::of("f", Unit::Seconds, &samples(all))
             .target(target)
@@ -136,7 +136,7 @@ fn a_target_is_missed_by_the_median_and_unknown_without_who_it_is_measured_by() 
 }
 
 #[test]
-fn who_has_no_samples_is_not_in_the_figure() {
+fn subject_without_samples_is_not_in_the_figure() {
     let figure = Figure::of(
         "f",
         Unit::Count,
@@ -149,7 +149,7 @@ fn who_has_no_samples_is_not_in_the_figure() {
 }
 
 #[test]
-fn what_is_written_is_read_back() {
+fn written_artifacts_are_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let figure = Figure::of(
         "f",
@@ -203,7 +203,7 @@ fn recorded_run_replaces_that_of_its_bench_and_has_no_samples() {
 }
 
 #[test]
-fn the_recorded_pages_and_the_readmes_figures_are_those_of_the_recorded_runs() {
+fn recorded_page_and_readme_match_the_recorded_runs() {
     let repository = crate::setup::repository();
     let read = |name: &str| fs::read_to_string(repository.join(name)).unwrap();
     let reports = recorded::read(&repository.join("docs/benchmarks.json")).unwrap();
@@ -219,7 +219,7 @@ fn the_recorded_pages_and_the_readmes_figures_are_those_of_the_recorded_runs() {
 }
 
 #[test]
-fn a_readme_without_marks_is_left_alone_and_named() {
+fn readme_without_marks_is_an_error() {
     let error = readme::with_figures("# A project", &[])
         .unwrap_err()
         .to_string();

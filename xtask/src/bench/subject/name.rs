@@ -5,12 +5,12 @@ use std::fmt;
 use anyhow::{Error, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// A name becomes part of container ids, of a containerd handler and of a RuntimeClass, which are
-/// labels of DNS.
+/// The maximum length of a name, which becomes part of container ids, of a containerd handler and
+/// of a RuntimeClass, which are DNS labels.
 const MAX_LENGTH: usize = 32;
 
-/// The name of a subject in samples, tables and ids. runc, to which ratios are taken, is the first
-/// in order.
+/// The name of a subject in samples, tables and ids. runc, the base of ratios, is the first in
+/// order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub(in crate::bench) enum SubjectName {
@@ -27,10 +27,10 @@ pub(in crate::bench) enum SubjectName {
 pub(in crate::bench) struct PeerName(String);
 
 impl PeerName {
-    /// Parses a name, which no other subject may have.
+    /// Parses a name that is not a built-in subject's.
     ///
     /// # Errors
-    /// When it is not a label of DNS, or is the name of a built-in subject.
+    /// If it is not a DNS label, or is the name of a built-in subject.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let is_letter = |c: char| c.is_ascii_lowercase();
         let is_label = text.starts_with(is_letter)

@@ -27,8 +27,8 @@ pub(in crate::bench) struct Peer {
 pub(super) struct RuntimeType(String);
 
 impl RuntimeType {
-    /// Returns the type of the shim in the file `path`; none if containerd would not take the
-    /// file's name for a shim's.
+    /// Returns the type of the shim in the file `path`; `None` if containerd would not accept the
+    /// file's name as a shim's.
     fn of_shim(path: &Path) -> Option<Self> {
         let (name, version) = path
             .file_name()?
@@ -36,8 +36,8 @@ impl RuntimeType {
             .strip_prefix("containerd-shim-")?
             .rsplit_once('-')?;
         let number = version.strip_prefix('v')?;
-        // containerd makes the file's name of the last two parts of the type, between which there
-        // is a dot.
+        // containerd builds the file's name from the last two parts of the type, which a dot
+        // separates.
         let is_name = !name.is_empty()
             && name
                 .chars()
@@ -55,7 +55,7 @@ impl Peer {
     /// Parses the flag's value. clap adds the flag and the value to the error.
     ///
     /// # Errors
-    /// When a part is missing or not valid.
+    /// If a part is missing or not valid.
     pub(in crate::bench) fn parse(text: &str) -> Result<Self> {
         let Some((name, rest)) = text.split_once('=') else {
             bail!("the path is missing: expected {FORM}, as foo=/usr/bin/containerd-shim-foo-v1")
@@ -78,10 +78,10 @@ impl Peer {
         })
     }
 
-    /// Returns the absolute path of the executable: containerd takes no other one.
+    /// Returns the absolute path of the executable: containerd accepts no other.
     ///
     /// # Errors
-    /// When there is no executable file.
+    /// If there is no executable file.
     pub(super) fn executable(&self) -> Result<PathBuf> {
         let shim = std::path::absolute(&self.shim)
             .with_context(|| format!("--peer: find {}", self.shim.display()))?;
@@ -101,10 +101,10 @@ impl Peer {
     }
 }
 
-/// Checks that every peer has a name of its own.
+/// Checks that the names of peers are unique.
 ///
 /// # Errors
-/// When two have the same one.
+/// If two peers have the same name.
 pub(super) fn check_names(peers: &[Peer]) -> Result<()> {
     for (index, Peer { name, .. }) in peers.iter().enumerate() {
         let is_twice = peers[..index].iter().any(|other| other.name == *name);
@@ -117,8 +117,8 @@ pub(super) fn check_names(peers: &[Peer]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the words of a command line as reports show them. Paths of peers are those of one
-/// machine: file names stay.
+/// Returns the words of a command line as reports show them. Paths of peers are specific to a
+/// machine, so only their file names stay.
 pub(in crate::bench) fn without_paths(words: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut is_value = false;
     let shorten = |word: String| {

@@ -1,4 +1,4 @@
-//! The stand-in, made for a small library and its user, with the machine's compiler.
+//! Tests of the stand-in, made for a small library and its user, with the machine's compiler.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Output;
@@ -6,27 +6,27 @@ use std::process::Output;
 use super::*;
 use crate::bundle::elf;
 
-/// A library that plays libLLVM, one that plays the engine, and a program that starts it.
-struct Stage {
+/// A library in the place of libLLVM, one in the place of the engine, and a program that starts it.
+struct Fixture {
     folder: tempfile::TempDir,
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
-        let stage = Self {
+        let fixture = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        stage.write(
+        fixture.write(
             "real.map",
             "REAL_1 { global: compile; table; slot; _ZTV5Model; local: *; };",
         );
-        stage.write(
+        fixture.write(
             "real.c",
             "int compile(int x) { return x; } int unused(void) { return 0; } int table[9]; \
              __thread long slot;\n\
              void *_ZTV5Model[4] = { 0, 0, (void *)compile, (void *)compile };",
         );
-        stage.cc(&[
+        fixture.cc(&[
             "-shared",
             "-fPIC",
             "-Wl,-soname,libreal.so.1",
@@ -35,7 +35,7 @@ impl Stage {
             "libreal.so.1",
             "real.c",
         ]);
-        stage.write(
+        fixture.write(
             "user.c",
             "extern int compile(int), table[9]; extern __thread long slot; extern void \
              *_ZTV5Model[4];\n\
@@ -43,7 +43,7 @@ impl Stage {
              int loud(void) { return compile(1); }\n\
              int virtual(void) { return ((int (*)(void))_ZTV5Model[2])(); }",
         );
-        stage.cc(&[
+        fixture.cc(&[
             "-shared",
             "-fPIC",
             "-Wl,-z,now",
@@ -52,20 +52,20 @@ impl Stage {
             "user.c",
             "libreal.so.1",
         ]);
-        stage.write(
+        fixture.write(
             "main.c",
             "extern int quiet(void), loud(void), virtual(void);\n\
              int main(int argc, char **argv) \
              { return argc == 1 ? quiet() : argv[1][0] == 'v' ? virtual() : loud(); }",
         );
-        stage.cc(&[
+        fixture.cc(&[
             "-o",
             "main",
             "main.c",
             "libuser.so",
             "-Wl,--allow-shlib-undefined",
         ]);
-        stage
+        fixture
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -106,18 +106,18 @@ impl Stage {
 }
 
 #[test]
-fn a_program_that_compiles_nothing_runs_on_the_stand_in() {
-    let stage = Stage::new();
-    stage.make(&stage.elf("libuser.so"));
-    assert_eq!(stage.run(&[]).status.code(), Some(0));
+fn program_that_compiles_nothing_runs_on_the_stand_in() {
+    let fixture = Fixture::new();
+    fixture.make(&fixture.elf("libuser.so"));
+    assert_eq!(fixture.run(&[]).status.code(), Some(0));
 }
 
 #[test]
-fn compiling_aborts_and_says_what_was_called() {
-    let stage = Stage::new();
-    stage.make(&stage.elf("libuser.so"));
+fn compiling_aborts_with_the_called_function() {
+    let fixture = Fixture::new();
+    fixture.make(&fixture.elf("libuser.so"));
     for (args, called) in [(["loud"], "compile"), (["virtual"], "a virtual function")] {
-        let output = stage.run(&args);
+        let output = fixture.run(&args);
         assert_eq!(output.status.signal(), Some(6), "{output:?}");
         assert_eq!(
             String::from_utf8_lossy(&output.stderr),
@@ -127,12 +127,12 @@ fn compiling_aborts_and_says_what_was_called() {
 }
 
 #[test]
-fn without_one_of_its_symbols_nothing_starts() {
-    let stage = Stage::new();
-    let mut user = stage.elf("libuser.so");
+fn nothing_starts_without_one_of_its_symbols() {
+    let fixture = Fixture::new();
+    let mut user = fixture.elf("libuser.so");
     user.wanted.retain(|name, _| name.symbol != "compile");
-    stage.make(&user);
-    let output = stage.run(&[]);
+    fixture.make(&user);
+    let output = fixture.run(&[]);
     assert_eq!(output.status.code(), Some(127), "{output:?}");
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("compile"),
@@ -141,11 +141,11 @@ fn without_one_of_its_symbols_nothing_starts() {
 }
 
 #[test]
-fn only_what_is_wanted_is_in_it_and_twice_the_same() {
-    let stage = Stage::new();
-    let user = stage.elf("libuser.so");
-    stage.make(&user);
-    let file = stage.folder.path().join("stand_in.so");
+fn stand_in_has_only_needed_symbols_and_is_reproducible() {
+    let fixture = Fixture::new();
+    let user = fixture.elf("libuser.so");
+    fixture.make(&user);
+    let file = fixture.folder.path().join("stand_in.so");
     let (first, given) = (fs::read(&file).unwrap(), elf::read(&file).unwrap().given);
     let names: Vec<_> = given
         .keys()
@@ -153,31 +153,31 @@ fn only_what_is_wanted_is_in_it_and_twice_the_same() {
         .filter(|name| *name != "REAL_1")
         .collect();
     assert_eq!(names, ["_ZTV5Model", "compile", "slot", "table"]);
-    stage.make(&user);
+    fixture.make(&user);
     assert_eq!(first, fs::read(&file).unwrap());
 }
 
 #[test]
-fn a_symbol_that_the_real_library_lacks_stops_the_generator() {
-    let stage = Stage::new();
-    let mut real = stage.elf("libreal.so.1");
+fn missing_symbol_of_the_real_library_is_an_error() {
+    let fixture = Fixture::new();
+    let mut real = fixture.elf("libreal.so.1");
     real.given.retain(|name, _| name.symbol != "compile");
     let folder = tempfile::tempdir().unwrap();
     let error = make(
-        &stage.elf("libuser.so"),
+        &fixture.elf("libuser.so"),
         &real,
         "libreal.so.1",
         &folder.path().join("x.so"),
     )
     .unwrap_err();
     assert!(
-        error.to_string().contains("does not give compile"),
+        error.to_string().contains("does not have compile"),
         "{error}"
     );
 }
 
 #[test]
-fn a_symbol_of_an_unknown_kind_stops_the_generator() {
+fn symbol_of_an_unknown_kind_is_an_error() {
     let name = Name {
         version: "V".into(),
         symbol: "odd".into(),
@@ -198,7 +198,7 @@ fn a_symbol_of_an_unknown_kind_stops_the_generator() {
 }
 
 #[test]
-fn a_name_that_would_leave_its_string_in_c_is_refused() {
+fn name_that_would_end_its_c_string_is_refused() {
     let name = Name {
         version: "V".into(),
         symbol: "a\");".into(),

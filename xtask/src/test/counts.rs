@@ -1,5 +1,4 @@
-//! What the output of test programs says: how many tests passed, failed and were skipped, which,
-//! and why.
+//! Passed, failed and skipped tests in the output of test programs, with names and reasons.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,21 +9,21 @@ use super::class::Class;
 
 /// The tests of one class.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct TestCounts {
     pub(super) passed: u64,
     pub(super) failed: u64,
     pub(super) skipped: u64,
-    /// The names of what failed, or what else went wrong.
+    /// The names of failed tests, or other failures.
     pub(super) failures: Vec<String>,
-    /// How the words of a failed test begin, by its name.
-    pub(super) words: BTreeMap<String, Vec<String>>,
-    /// Why tests were skipped, and how many for each reason.
+    /// The beginning of a failed test's output, by its name.
+    pub(super) output: BTreeMap<String, Vec<String>>,
+    /// The reasons for skipping, and how many tests had each.
     pub(super) reasons: BTreeMap<String, u64>,
     pub(super) took: Duration,
 }
 
-impl Tally {
-    /// A class that could not be run on this machine: it counts as one test that was skipped.
+impl TestCounts {
+    /// Counts a class that cannot run on this machine as one skipped test.
     pub(super) fn skipped(reason: &str) -> Self {
         Self {
             skipped: 1,
@@ -33,9 +32,9 @@ impl Tally {
         }
     }
 
-    /// A class that should have run and could not: it counts as one test that failed.
+    /// Counts a class that should have run and could not as one failed test.
     pub(super) fn broken(reason: &str) -> Self {
-        progress::say(format_args!("error: {reason}"));
+        progress::print_line(format_args!("error: {reason}"));
         Self {
             failed: 1,
             failures: vec![reason.to_owned()],
@@ -49,31 +48,31 @@ impl Tally {
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.failures.extend(other.failures);
-        self.words.extend(other.words);
+        self.output.extend(other.output);
         for (reason, count) in other.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
     }
 }
 
-/// How many lines of a failed test's words the summary repeats, and how many characters of each:
-/// what failed comes first, the evidence after it is long and stands above.
+/// How many lines of a failed test's output the summary repeats, and how many characters of each:
+/// the failure comes first, the evidence after it is long and printed above.
 const LINES: usize = 8;
 const CHARACTERS: usize = 400;
 
-/// Reads the output of `cargo test`, line by line.
+/// Parses the output of `cargo test`, line by line.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    tally: Tally,
+    counts: TestCounts,
     explained: u64,
-    /// The failed test whose words are being read.
-    speaker: Option<String>,
+    /// The failed test with the output that is being read.
+    failed_test: Option<String>,
 }
 
 impl Reader {
     pub(super) fn line(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
-            self.speaker = None;
+            self.failed_test = None;
             let count = |word: &str| {
                 let parts = counts.split([';', '.']).map(str::trim);
                 parts
@@ -81,9 +80,9 @@ impl Reader {
                     .find_map(|number| number.trim().parse().ok())
                     .unwrap_or(0)
             };
-            self.tally.passed += count("passed");
-            self.tally.failed += count("failed");
-            self.tally.skipped += count("ignored");
+            self.counts.passed += count("passed");
+            self.counts.failed += count("failed");
+            self.counts.skipped += count("ignored");
             return;
         }
         if let Some(heading) = line
@@ -91,23 +90,23 @@ impl Reader {
             .and_then(|rest| rest.strip_suffix(" ----"))
         {
             let name = heading.strip_suffix(" stdout").unwrap_or(heading);
-            // A test that says something itself parts the line with its outcome; libtest-mimic
-            // heads its words with its name.
+            // A test's own output can separate its name from its outcome; libtest-mimic prints the
+            // name above the output.
             if name == heading
                 && !name.contains(' ')
-                && !self.tally.failures.iter().any(|known| known == name)
+                && !self.counts.failures.iter().any(|known| known == name)
             {
-                self.tally.failures.push(name.to_owned());
+                self.counts.failures.push(name.to_owned());
             }
-            self.speaker = Some(name.to_owned());
+            self.failed_test = Some(name.to_owned());
             return;
         }
         if line == "failures:" {
-            self.speaker = None;
-        } else if let Some(name) = &self.speaker
+            self.failed_test = None;
+        } else if let Some(name) = &self.failed_test
             && !line.is_empty()
         {
-            let words = self.tally.words.entry(name.clone()).or_default();
+            let words = self.counts.output.entry(name.clone()).or_default();
             if words.len() < LINES {
                 words.push(line.chars().take(CHARACTERS).collect());
             }
@@ -119,9 +118,9 @@ impl Reader {
             return;
         };
         if outcome.starts_with("FAILED") {
-            self.tally.failures.push(name.trim().to_owned());
+            self.counts.failures.push(name.trim().to_owned());
         } else if let Some(reason) = outcome.strip_prefix("ignored") {
-            // libtest writes `ignored, why`, libtest-mimic `ignored (why)`.
+            // libtest prints `ignored, why`, libtest-mimic `ignored (why)`.
             let reason = reason.trim_start_matches([',', ' ']);
             let reason = reason
                 .strip_prefix('(')
@@ -132,38 +131,37 @@ impl Reader {
             } else {
                 reason
             };
-            *self.tally.reasons.entry(reason.to_owned()).or_default() += 1;
+            *self.counts.reasons.entry(reason.to_owned()).or_default() += 1;
             self.explained += 1;
         }
     }
 
-    /// The sum; a command that failed although no test did counts as one failure, described by
-    /// `what`.
-    pub(super) fn finish(self, success: bool, what: &str) -> Tally {
-        let mut tally = self.tally;
-        if !success && tally.failed == 0 {
-            tally.add(Tally::broken(what));
+    /// Returns the counts; a command that failed without a failed test counts as one failure,
+    /// described by `what`.
+    pub(super) fn finish(self, success: bool, what: &str) -> TestCounts {
+        let mut counts = self.counts;
+        if !success && counts.failed == 0 {
+            counts.add(TestCounts::broken(what));
         }
-        if tally.skipped > self.explained {
-            tally.reasons.insert(
+        if counts.skipped > self.explained {
+            counts.reasons.insert(
                 "no reason was printed".to_owned(),
-                tally.skipped - self.explained,
+                counts.skipped - self.explained,
             );
         }
-        tally
+        counts
     }
 }
 
-/// What is printed at the end.
+/// The lines printed at the end.
 #[derive(Debug)]
 pub(super) struct Summary {
     pub(super) lines: Vec<String>,
     pub(super) failed: u64,
 }
 
-/// A line for each class, then what failed and what was skipped, then the sum for a machine to
-/// read.
-pub(super) fn summary(tallies: &[(Class, Tally)]) -> Summary {
+/// Formats a line for each class, then failed and skipped tests, then the machine-readable sum.
+pub(super) fn summary(results: &[(Class, TestCounts)]) -> Summary {
     let mut lines = vec![
         String::new(),
         format!(
@@ -171,28 +169,28 @@ pub(super) fn summary(tallies: &[(Class, Tally)]) -> Summary {
             "class", "run", "passed", "failed", "skipped"
         ),
     ];
-    let mut sum = Tally::default();
-    for (class, tally) in tallies {
-        let run = tally.passed + tally.failed;
-        let Tally {
+    let mut sum = TestCounts::default();
+    for (class, counts) in results {
+        let run = counts.passed + counts.failed;
+        let TestCounts {
             passed,
             failed,
             skipped,
             took,
             ..
-        } = tally;
+        } = counts;
         lines.push(format!(
             "{class:<10} {run:>6} {passed:>7} {failed:>7} {skipped:>8}  {}",
             progress::seconds(*took)
         ));
-        sum.add(tally.clone());
+        sum.add(counts.clone());
     }
-    for (class, tally) in tallies {
-        for name in &tally.failures {
+    for (class, counts) in results {
+        for name in &counts.failures {
             lines.push(format!("failed: {class}: {name}"));
             lines.extend(
-                tally
-                    .words
+                counts
+                    .output
                     .get(name)
                     .into_iter()
                     .flatten()
@@ -200,7 +198,7 @@ pub(super) fn summary(tallies: &[(Class, Tally)]) -> Summary {
             );
         }
         lines.extend(
-            tally
+            counts
                 .reasons
                 .iter()
                 .map(|(reason, count)| format!("skipped: {class}: {count}: {reason}")),
@@ -220,15 +218,15 @@ pub(super) fn summary(tallies: &[(Class, Tally)]) -> Summary {
 mod tests {
     use super::*;
 
-    fn read(output: &str, success: bool) -> Tally {
+    fn read(output: &str, success: bool) -> TestCounts {
         let mut reader = Reader::default();
         output.lines().for_each(|line| reader.line(line));
         reader.finish(success, "cargo test: exit status: 101")
     }
 
     #[test]
-    fn results_of_several_programs_add_up() {
-        let tally = read(
+    fn results_of_several_programs_are_added() {
+        let counts = read(
             "test a ... ok\ntest result: ok. 17 passed; 0 failed; 1 ignored; 0 measured; 27 \
              filtered out; finished in 0.20s\n\
              test b::c ... FAILED\ntest d ... ignored, no Docker here\ntest e ... ignored (no \
@@ -237,26 +235,26 @@ mod tests {
              finished in 1s\n",
             false,
         );
-        assert_eq!((tally.passed, tally.failed, tally.skipped), (20, 1, 3));
-        assert_eq!(tally.failures, ["b::c"]);
-        assert_eq!(tally.reasons["no Docker here"], 2);
-        assert_eq!(tally.reasons["no reason was printed"], 1);
+        assert_eq!((counts.passed, counts.failed, counts.skipped), (20, 1, 3));
+        assert_eq!(counts.failures, ["b::c"]);
+        assert_eq!(counts.reasons["no Docker here"], 2);
+        assert_eq!(counts.reasons["no reason was printed"], 1);
     }
 
     #[test]
-    fn a_test_that_says_something_is_still_named_when_it_fails() {
-        let tally = read(
+    fn failed_test_with_output_is_named() {
+        let counts = read(
             "test a ... \n$ helm test\nFAILED\nfailures:\n\n---- a ----\nwhy\n---- b stdout \
              ----\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored",
             false,
         );
-        assert_eq!((tally.failed, tally.failures), (1, vec!["a".to_owned()]));
+        assert_eq!((counts.failed, counts.failures), (1, vec!["a".to_owned()]));
     }
 
     #[test]
-    fn the_summary_repeats_how_the_words_of_a_failed_test_begin() {
+    fn summary_has_the_beginning_of_a_failed_tests_output() {
         let evidence = "evidence\n".repeat(100);
-        let tally = read(
+        let counts = read(
             &format!(
                 "failures:\n\n---- a ----\nwhy\n{evidence}\n---- b::c stdout \
                  ----\n\nassertion\n\nfailures:\n    a\n    b::c\n\ntest result: FAILED. 0 passed; \
@@ -266,9 +264,9 @@ mod tests {
         );
         let lines = summary(&[(
             Class::Node,
-            Tally {
+            TestCounts {
                 failures: vec!["a".into(), "b::c".into()],
-                ..tally
+                ..counts
             },
         )])
         .lines;
@@ -285,20 +283,20 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_does_not_compile_is_a_failure() {
+    fn program_that_does_not_compile_is_a_failure() {
         assert_eq!(read("", false).failed, 1);
         assert_eq!(read("", true).failed, 0);
     }
 
     #[test]
-    fn the_last_line_is_the_sum_and_nothing_else() {
-        let unit = Tally {
+    fn last_line_is_the_sum() {
+        let unit = TestCounts {
             passed: 2,
-            ..Tally::default()
+            ..TestCounts::default()
         };
         let lines = summary(&[
             (Class::Unit, unit),
-            (Class::Node, Tally::skipped("not root")),
+            (Class::Node, TestCounts::skipped("not root")),
         ])
         .lines;
         assert_eq!(lines.last().unwrap(), "2 passed, 0 failed, 1 skipped");

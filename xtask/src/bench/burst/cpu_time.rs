@@ -1,4 +1,4 @@
-//! Who took the processors' time: differences between two moments, of the machine's clocks and of
+//! The users of CPU time: differences between two moments, of the machine's clocks and of
 //! processes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,16 +8,16 @@ use anyhow::{Context as _, Result};
 
 use super::processes::{Process, Table};
 
-/// Who took a part of the worker's time.
+/// A user of the worker's CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Share {
     Kubelet,
     Containerd,
     /// Programs that containerd has waited for.
     Started,
-    /// Shims, hosts, and all that they have started.
+    /// Shims, hosts, and their descendants.
     Pods,
-    /// The rest of the node: its systemd and what belongs to that.
+    /// The rest of the node: its systemd and systemd's services.
     Rest,
 }
 
@@ -30,7 +30,7 @@ impl Share {
         Self::Rest,
     ];
 
-    /// Its row in the table.
+    /// Returns its row in the table.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Kubelet => "– of which kubelet",
@@ -57,7 +57,7 @@ impl Share {
     }
 }
 
-/// Processors' time at one moment, in ticks.
+/// CPU time at one moment, in ticks.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Clock {
     machine: u64,
@@ -65,25 +65,26 @@ pub(super) struct Clock {
     per_second: f64,
 }
 
-/// Processors' time between two moments, in seconds.
+/// CPU time between two moments, in seconds.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Spent {
-    /// All of the machine's.
+pub(super) struct CpuTime {
+    /// The whole machine's.
     pub(super) machine: f64,
     /// The worker's, which is the sum of the shares.
     pub(super) worker: f64,
     shares: BTreeMap<Share, f64>,
 }
 
-impl Spent {
-    /// One share.
+impl CpuTime {
+    /// Returns one share.
     pub(super) fn of(&self, share: Share) -> f64 {
         self.shares.get(&share).copied().unwrap_or_default()
     }
 }
 
 impl Clock {
-    /// Now, for the node whose first process is `root`; `per_second` ticks are a second.
+    /// Reads the clock for the node with the first process `root`, with `per_second` ticks in a
+    /// second.
     pub(super) fn now(root: i32, per_second: f64) -> Result<Self> {
         let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
         let machine = busy(&text).context("/proc/stat has no line of all processors")?;
@@ -94,8 +95,8 @@ impl Clock {
         })
     }
 
-    /// What was spent since `before`.
-    pub(super) fn since(&self, before: &Self) -> Spent {
+    /// Returns the CPU time since `before`.
+    pub(super) fn since(&self, before: &Self) -> CpuTime {
         let seconds =
             |ticks: u64| f64::from(u32::try_from(ticks).unwrap_or(u32::MAX)) / self.per_second;
         let earlier = |share: &Share| before.shares.get(share).copied().unwrap_or_default();
@@ -104,7 +105,7 @@ impl Clock {
             .iter()
             .map(|(share, ticks)| (*share, seconds(ticks.saturating_sub(earlier(share)))))
             .collect();
-        Spent {
+        CpuTime {
             machine: seconds(self.machine.saturating_sub(before.machine)),
             worker: shares.values().sum(),
             shares,
@@ -112,7 +113,7 @@ impl Clock {
     }
 }
 
-/// The numbers of the shims, hosts and containers of the node whose first process is `root`.
+/// Returns the pids of the shims, hosts and containers of the node with the first process `root`.
 pub(super) fn of_pods(table: &Table, root: i32) -> BTreeSet<i32> {
     let all = table.descendants(&[root]);
     all.into_iter()
@@ -124,7 +125,8 @@ pub(super) fn of_pods(table: &Table, root: i32) -> BTreeSet<i32> {
         .collect()
 }
 
-/// The ticks of each share. A process that has ended is counted by who waited for it.
+/// Returns the ticks of each share. The time of an exited process counts for the process that
+/// waited for it.
 fn shares(table: &Table, root: i32) -> BTreeMap<Share, u64> {
     let mut shares = BTreeMap::new();
     let mut add = |share, ticks| *shares.entry(share).or_default() += ticks;
@@ -148,16 +150,16 @@ fn shares(table: &Table, root: i32) -> BTreeMap<Share, u64> {
     shares
 }
 
-/// The ticks that the processors were busy: not idle, not waiting for disks, not taken by the
-/// machine's host.
+/// Returns the ticks in which the processors were busy: not idle, not waiting for disks, not stolen
+/// by the hypervisor.
 fn busy(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let ticks: Vec<u64> = line
         .split_whitespace()
         .map_while(|word| word.parse().ok())
         .collect();
-    // user, nice, system, idle, iowait, irq, softirq; what stands behind is stolen, or counted as
-    // user's already.
+    // user, nice, system, idle, iowait, irq, softirq; the following values are stolen, or included
+    // in user's already.
     let all = ticks.get(..7)?;
     Some(all.iter().sum::<u64>() - all[3] - all[4])
 }
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn time_goes_to_who_took_it_and_that_of_the_ended_to_who_waited() {
+    fn time_of_exited_processes_counts_for_their_waiter() {
         let expected = [
             (Share::Kubelet, 102),
             (Share::Containerd, 50),
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn shims_and_what_they_start_are_the_pods() {
+    fn pods_are_shims_and_their_descendants() {
         assert_eq!(of_pods(&node(), 10), BTreeSet::from([13, 14]));
     }
 
@@ -215,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_spent_lies_between_two_moments() {
+    fn cpu_time_is_the_difference_of_two_moments() {
         let clock = |machine, kubelet| Clock {
             machine,
             shares: BTreeMap::from([(Share::Kubelet, kubelet)]),

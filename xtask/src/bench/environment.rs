@@ -1,5 +1,5 @@
-//! A containerd in an isolated namespace, with every subject as a handler, the images, and a
-//! network plugin.
+//! The environment of benchmarks: a containerd in an isolated namespace, with every subject as a
+//! handler, the images, and a network plugin.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,39 +18,39 @@ use super::client::Client;
 use super::programs::{self, Does, NOWHERE, PAUSE};
 use super::subject::{self, Files, Subject};
 
-/// Where cgroups are mounted.
+/// The mount point of cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// Where containerd keeps the network namespaces of pods.
+/// containerd's folder of pods' network namespaces.
 const NETWORKS: &str = "/run/netns";
-/// A bridge of the namespace's own. Its range is one for documentation, and nothing leaves the
+/// A bridge of the namespace. Its range is reserved for documentation, and no packet leaves the
 /// namespace.
 const NETWORK: &str = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge","bridge":"cni0","isGateway":true,
 "ipam":{"type":"host-local","dataDir":"@DATA@","ranges":[[{"subnet":"198.18.0.0/16"}]],"routes":[{"dst":"0.0.0.0/0"}]}}]}"#;
-/// What the bridge needs, and the loopback that containerd itself asks for.
+/// The bridge's plugins, and the loopback plugin that containerd needs.
 const PLUGINS: &[&str] = &["bridge", "host-local", "loopback"];
 
-/// Which cgroups containers are put into.
+/// The cgroup hierarchies for containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cgroups {
-    /// The machine's, whatever they are.
+    /// The machine's.
     Machine,
-    /// Those of version 2. On a machine of version 1 they have no controllers, as those are taken:
-    /// what is measured then is the way into a cgroup and out of it.
+    /// Those of version 2. On a machine of version 1 they have no controllers, as those are in use:
+    /// then joining and leaving a cgroup is all that is measured.
     Unified,
 }
 
-/// Where a container's network is from.
+/// The network namespace of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Net {
-    /// It is made with the container, which takes the kernel a millisecond.
+    /// Created with the container, which takes the kernel a millisecond.
     Own,
-    /// It is there already, as for a container of a pod.
+    /// Created before, as for a container of a pod.
     Given,
 }
 
-/// All that the benches of one machine stand on.
+/// The environment of all benchmarks of one machine.
 #[derive(Debug)]
-pub(super) struct Ground {
+pub(super) struct Environment {
     pub(super) isolated: IsolatedNamespace,
     pub(super) containerd: Containerd,
     pub(super) client: Client,
@@ -58,8 +58,8 @@ pub(super) struct Ground {
     run: String,
 }
 
-impl Ground {
-    /// Starts containerd in an isolated namespace with a network of its own.
+impl Environment {
+    /// Starts containerd in an isolated namespace with its own network.
     pub(super) fn start(
         cache: &Cache,
         run: &Run,
@@ -76,7 +76,7 @@ impl Ground {
         )?;
         hide_networks(run, &isolated)?;
         if cgroups == Cgroups::Unified {
-            // The others would still be in the table of mounts, which tells runtimes what there is.
+            // The others would stay in the mount table, from which runtimes detect the version.
             isolated
                 .run("umount")
                 .args(["--recursive", CGROUPS])
@@ -98,7 +98,7 @@ impl Ground {
             Handler {
                 name,
                 shim,
-                cgroups: Driver::Unsaid,
+                cgroups: Driver::Unset,
                 options,
             }
         };
@@ -108,25 +108,28 @@ impl Ground {
         };
         let containerd = Containerd::start_with_cri(run, &isolated, install, &cri)?;
         let client = Client::build(&containerd)?;
-        let ground = Self {
+        let environment = Self {
             isolated,
             containerd,
             client,
             subjects: subjects.to_vec(),
             run: run.name().to_owned(),
         };
-        ground.plug_in(cache)?;
-        progress::step("imported the images", || ground.import(cache, run.folder()))?;
-        for subject in &ground.subjects {
+        environment.plug_in(cache)?;
+        progress::step("imported the images", || {
+            environment.import(cache, run.folder())
+        })?;
+        for subject in &environment.subjects {
             for does in [Does::Hello, Does::Idle, Does::Rest] {
-                ground.make_template(subject, does, Net::Own)?;
+                environment.make_template(subject, does, Net::Own)?;
             }
-            ground.make_template(subject, Does::Hello, Net::Given)?;
+            environment.make_template(subject, Does::Hello, Net::Given)?;
         }
-        Ok(ground)
+        Ok(environment)
     }
 
-    /// A subject as bench-client knows it: copies of the template that does this, or pods of it.
+    /// Describes a subject for bench-client: copies of the template with this program, or pods of
+    /// it.
     pub(super) fn entry(subject: &Subject, does: Does, net: Net) -> Value {
         let program = programs::program(subject.workload, does);
         json!({
@@ -139,7 +142,7 @@ impl Ground {
         })
     }
 
-    /// Everybody, as [`Ground::entry`] has them.
+    /// Describes all subjects, as [`Environment::entry`] does.
     pub(super) fn entries(&self, does: Does) -> Vec<Value> {
         self.subjects
             .iter()
@@ -147,12 +150,12 @@ impl Ground {
             .collect()
     }
 
-    /// The cgroup that pods are made in; by its name the end of the run finds what is left in it.
+    /// Returns the cgroup for pods; the clean-up of the run finds by its name what is left in it.
     pub(super) fn pods(&self) -> String {
         format!("/{}.pods", self.run)
     }
 
-    /// The words of a `ctr` command line that runs a container to its end.
+    /// Returns the arguments of `ctr` that run a container to its end.
     pub(super) fn ctr_run(&self, subject: &Subject, id: &str) -> Vec<String> {
         let program = programs::program(subject.workload, Does::Hello);
         let ctr = self
@@ -213,8 +216,8 @@ impl Ground {
             .done()
     }
 
-    /// Gives pods a network: containerd looks for plugins, and for what tells it to use them, in
-    /// one folder of its own.
+    /// Gives pods a network: containerd reads plugins and their configuration from one folder of
+    /// its own.
     fn plug_in(&self, cache: &Cache) -> Result<()> {
         let suite = Versions::pinned()?.cluster.debian;
         let request = Request {
@@ -257,14 +260,14 @@ fn template(subject: &Subject, does: Does, net: Net) -> String {
     format!("template-{}-{what}-{net}", subject.name)
 }
 
-/// Has the namespace keep network namespaces to itself, and leaves no folder on a machine that had
-/// none.
+/// Keeps network namespaces private to the isolated namespace, and removes the folder if the
+/// machine had none.
 fn hide_networks(run: &Run, isolated: &IsolatedNamespace) -> Result<()> {
     let folder = Path::new(NETWORKS);
     if !folder.exists() {
         run.on_end(format!("remove {NETWORKS}"), || {
             match fs::remove_dir(NETWORKS) {
-                // Somebody else uses it by now.
+                // Another program uses it by now.
                 Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
                     Err(error).with_context(|| format!("remove {NETWORKS}"))
                 }
