@@ -1,8 +1,8 @@
 //! The chart's README: its text, and a table of all values from `values.yaml`.
 //!
-//! The meaning of a value is the comment above it, so `values.yaml` has a fixed form: two spaces for
-//! each level, comments above their key, every value on its key's line (lists and small maps in
-//! brackets).
+//! The meaning of a value is the comment above it, so `values.yaml` has a fixed form: two spaces
+//! for each level, comments above their key, every value on its key's line (lists and small maps
+//! in brackets).
 
 use std::fmt::Write as _;
 use std::fs;

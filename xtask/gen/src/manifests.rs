@@ -10,8 +10,8 @@ use crate::{Generated, yaml};
 
 const CHART: &str = "charts/wasmedge-operator";
 
-/// Returns one file for each CRD. Helm installs the files of a chart's folder `crds` once, and never
-/// updates them.
+/// Returns one file for each CRD. Helm installs the files of a chart's folder `crds` once, and
+/// never updates them.
 pub(crate) fn crds() -> Result<Vec<Generated>> {
     let mut files = Vec::new();
     for crd in crd::definitions() {
