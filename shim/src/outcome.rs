@@ -4,15 +4,15 @@
 use std::fmt;
 
 /// The guest could not be run: the code that a shell uses for a file that it cannot execute.
-pub const NOT_RUNNABLE: u8 = 126;
+pub(crate) const NOT_RUNNABLE: u8 = 126;
 /// The guest trapped: 128 + SIGABRT.
-pub const TRAPPED: u8 = 134;
+pub(crate) const TRAPPED: u8 = 134;
 /// Added to a signal's number when the signal ended the guest.
-pub const SIGNAL_BASE: u8 = 128;
+pub(crate) const SIGNAL_BASE: u8 = 128;
 
 /// The outcome of a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It returned from its entry function, or called `proc_exit` with this code.
     Exited(u32),
     /// It did what WebAssembly forbids; the text names the trap and the place.
@@ -25,14 +25,14 @@ pub enum Outcome {
 impl Outcome {
     /// Returns the outcome of a guest whose calls are nested deeper than `limit` allows, with any
     /// engine.
-    pub fn stack_exhausted(limit: &str) -> Self {
+    pub(crate) fn stack_exhausted(limit: &str) -> Self {
         Self::Trapped(format!(
             "call stack exhausted: the limit is {limit}; look for a recursion that does not end"
         ))
     }
 
     /// Returns the exit code of the container's process.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             // An exit status has eight bits. Dropping the others would turn 256 into success.
             Self::Exited(code) => u8::try_from(*code).unwrap_or(u8::MAX),
@@ -53,18 +53,20 @@ impl fmt::Display for Outcome {
 }
 
 /// A row of the reference page.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy)]
-pub struct ExitRow {
+pub(crate) struct ExitRow {
     /// The code, or a formula for it.
-    pub code: &'static str,
+    pub(crate) code: &'static str,
     /// The cause.
-    pub when: &'static str,
+    pub(crate) when: &'static str,
     /// Where to find details.
-    pub see: &'static str,
+    pub(crate) see: &'static str,
 }
 
 /// All exit codes of this runtime's containers.
-pub const TABLE: &[ExitRow] = &[
+#[cfg(test)]
+pub(crate) const TABLE: &[ExitRow] = &[
     ExitRow {
         code: "0",
         when: "the guest returned from its entry function, or called `proc_exit(0)`",
@@ -72,14 +74,14 @@ pub const TABLE: &[ExitRow] = &[
     },
     ExitRow {
         code: "1-255",
-        when: "the guest called `proc_exit` with this code; a code above 255 is given as 255",
+        when: "the guest called `proc_exit` with this code; a code above 255 becomes 255",
         see: "the guest's own log",
     },
     ExitRow {
         code: "126",
         when: "the engine could not link or start the guest, or the kernel could not execute a \
                native program",
-        see: "the container's log; most such guests are refused at Create already",
+        see: "the container's log; most such guests are already refused at Create",
     },
     ExitRow {
         code: "134",
@@ -90,7 +92,7 @@ pub const TABLE: &[ExitRow] = &[
     ExitRow {
         code: "137",
         when: "SIGKILL, sent by Kubernetes after the grace period or by the kernel when memory ran \
-               out; also given when the host was lost",
+               out; also if the node host died",
         see: "`kubectl describe pod`",
     },
     ExitRow {

@@ -149,30 +149,30 @@ pub const OPTIONS: &[OptionRow] = &[
         key: "SystemdCgroup",
         values: "true or false",
         default: "false",
-        meaning: "whether systemd sets up cgroups; must be `true` exactly where kubelet's \
+        meaning: "true if systemd sets up cgroups; must be `true` if and only if the kubelet's \
                   `cgroupDriver` is `systemd`",
     },
     OptionRow {
         key: "grouping",
         values: "\"node\", \"namespace\" or \"pod\"",
         default: "\"node\"",
-        meaning: "which containers share one host process: all of the node, those of a Kubernetes \
-                  namespace, or those of a pod. \
-                  If a host dies, all containers that share it die; each host costs memory",
+        meaning: "containers that share a node host: all of the node, those of a Kubernetes \
+                  namespace, or those of a pod. If a host dies, all its containers die. Each host \
+                  costs memory",
     },
     OptionRow {
         key: "log_level",
         values: "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
         default: "\"info\"",
-        meaning: "the lowest severity that a host logs. `debug` also when containerd itself \
-                  logs that much",
+        meaning: "lowest severity that a host logs; at least `debug` if containerd itself has \
+                  that level",
     },
     OptionRow {
         key: "max_containers",
         values: "a number from 1 to 4294967295",
         default: "no limit",
-        meaning: "the maximum number of containers that one host serves at once; Create beyond it \
-                  is refused, and Kubernetes tries again later",
+        meaning: "maximum number of containers that one host serves at a time; further ones are \
+                  refused at Create, and Kubernetes retries them",
     },
 ];
 

@@ -191,23 +191,22 @@ fn page() -> String {
                 run\n     \
          `UPDATE_REFERENCE=1 cargo test --package shim-protocol --lib \
          reference_page_matches_the_table`. -->\n\n\
-         # Runtime options\n\n\
-         Keys of the handler's `options` table in containerd's configuration: \
-         `[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmedge.options]` in \
-         containerd 2, \
-         `[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]` before. \
-         An unknown key or a value that is not possible fails the pod's sandbox, and the message \
-         names what is possible. \
-         The same keys may stand in a file `options.toml` beside the launcher that the handler's \
-         `runtime_path` names, which may \
-         be a link in a folder of its own; installers write this file, because containerd 2.4 \
-         cannot create a pod with \
-         `hostUsers: false` for a handler with the table. The file has to be a regular file of \
-         root's that only root can write. \
-         A handler with both fails the pod's sandbox, a handler with neither has the defaults. \
-         containerd 1.6 passes no table, \
-         except for `ConfigPath` in it, which names a file that holds these keys.\n\n\
-         | key | value | default | meaning |\n|---|---|---|---|\n";
+         # Runtime options
+
+Keys of the handler's table in containerd's configuration:
+`[plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.wasmedge.options]` in containerd 2,
+`[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]` in containerd 1. An
+unknown key or a value that is not valid fails the pod's sandbox, and the message lists the valid
+ones.
+
+The same keys can be in a file `options.toml` beside the launcher that the handler's `runtime_path`
+names, which can be a link in a separate folder. Installers write this file, because containerd 2.4
+cannot create a pod with `hostUsers: false` for a handler with the table. The file must be a regular
+file that belongs to root and that only root can write. A handler with both fails the pod's sandbox;
+a handler with neither has the defaults. containerd 1.6 does not pass the table on, except for
+`ConfigPath`, the path of a file with these keys.
+
+| key | value | default | meaning |\n|---|---|---|---|\n";
     let rows = OPTIONS.iter().map(
         |OptionRow {
              key,

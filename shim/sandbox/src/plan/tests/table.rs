@@ -340,13 +340,12 @@ fn page() -> String {
          `UPDATE_REFERENCE=1 cargo test --package guest-sandbox --lib \
          reference_page_matches_the_table`. -->\n\n\
          # The OCI runtime spec and guests\n\n\
-         What a guest's sandbox makes of each field of the spec that containerd hands over \
-         (`config.json`). A field that is refused fails the \
-         creation of the container, and the message names it. A field of a spec newer than 1.3 is \
-         lost when the spec is read, as if it \
-         were not there. Linux programs in the same pod are set up by libcontainer, and this page \
-         is not about them.\n\n\
-         | field | values | handling | how | tests |\n|---|---|---|---|---|\n";
+         The handling of each field of the OCI runtime spec (`config.json`) by a guest's sandbox.
+A refused field fails the creation of the container, and the message names the field. A field of a
+spec newer than 1.3 is ignored. libcontainer sets up native containers of the same pod; this page is
+not about them.
+
+| field | values | handling | how | tests |\n|---|---|---|---|---|\n";
     let row = |SpecField {
                    field,
                    values,
