@@ -1,5 +1,5 @@
-//! Containers per second: made, run to their end and removed, several at once, all through one
-//! client.
+//! Benchmark of containers per second: created, run to completion and removed, several at once,
+//! through one client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
     Ok(samples)
 }
 
-/// Where one turn's containers come from.
+/// The source of one turn's containers.
 struct Stream {
     containerd: Containerd,
     exits: Exits,
@@ -51,17 +51,17 @@ struct Stream {
     prefix: String,
 }
 
-/// What came of one turn.
+/// The result of one turn.
 struct Throughput {
-    /// Containers per second, of those that ended with success.
+    /// Containers per second, of the successful ones.
     rate: f64,
-    /// How long each of those took.
+    /// Duration of each of them.
     durations: Vec<Duration>,
-    /// How many ended otherwise.
+    /// Number of failed containers.
     failed: f64,
 }
 
-/// Has `in_flight` containers under way for the time of a turn.
+/// Keeps `in_flight` containers running for the duration of a turn.
 async fn throughput(stream: Arc<Stream>, in_flight: usize, turn: Duration) -> Result<Throughput> {
     let begun = Instant::now();
     let mut lanes = JoinSet::new();
@@ -96,8 +96,8 @@ async fn throughput(stream: Arc<Stream>, in_flight: usize, turn: Duration) -> Re
         throughput.durations.extend(succeeded);
         throughput.failed += failed;
     }
-    // Until the last one has ended: those under way when the time was up count, and so does their
-    // time.
+    // Until the last one has ended: containers that were running at the end of the turn are
+    // counted, with their time.
     let count =
         u32::try_from(throughput.durations.len()).context("more containers than can be counted")?;
     throughput.rate = f64::from(count) / begun.elapsed().as_secs_f64();

@@ -1,4 +1,4 @@
-//! A command line, from its start to its end.
+//! Benchmark of a command line, from start to end.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::plan::{ID, Plan, Samples};
 
-/// How long a command may take.
+/// Timeout of a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run(plan: &Plan) -> Result<Samples> {

@@ -1,5 +1,4 @@
-//! containerd's own API: containers that are copies of a template, their tasks, and the events of
-//! their ends.
+//! containerd's API: containers that are copies of a template, their tasks, and their exit events.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,34 +28,34 @@ use tokio::sync::oneshot;
 
 use crate::output::Output;
 
-/// How long a call may take.
+/// Timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// The topic of the event that tells a task's end.
+/// Topic of the event of a task's exit.
 const EXIT_TOPIC: &str = "/tasks/exit";
-/// The topic of the event by which we know that we are told of events.
+/// Topic of the events that show that the subscription is active.
 const SUBSCRIBED_TOPIC: &str = "/bench/subscribed";
-/// How many of those are published at most, ten milliseconds apart.
+/// Maximum number of these events, at intervals of ten milliseconds.
 const MAX_SUBSCRIBE_EVENTS: usize = 500;
-/// How long a container that ends by itself may take to do so.
+/// Timeout for a container to exit by itself.
 const EXIT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A client; copies share its connection.
+/// A client; clones share its connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Containerd {
-    /// Where it listens.
+    /// The socket.
     pub(crate) address: PathBuf,
-    /// The namespace of everything that is asked for.
+    /// The namespace of all requests.
     pub(crate) namespace: String,
     header: MetadataValue<Ascii>,
     channel: Channel,
-    /// Where tasks write.
+    /// The output of tasks.
     output: Arc<Output>,
 }
 
-/// A container that was made, with the mounts that its root is made of.
+/// A created container with the mounts of its root.
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
-    /// Its id, which is the key of its snapshot too.
+    /// Its id, which is also the key of its snapshot.
     pub(crate) id: String,
     /// Its OCI spec, as JSON.
     pub(crate) spec: Vec<u8>,
@@ -65,7 +64,7 @@ pub(crate) struct Made {
     snapshotter: String,
 }
 
-/// A container that others are copies of.
+/// A container that is copied.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     container: Container,
@@ -73,14 +72,14 @@ pub(crate) struct Template {
 }
 
 impl Containerd {
-    /// Connects to the containerd that listens at `address`.
+    /// Connects to the containerd at the socket `address`.
     pub(crate) async fn connect(address: &Path, namespace: &str) -> Result<Self> {
         let channel = containerd_client::connect(address)
             .await
             .with_context(|| format!("connect to {}", address.display()))?;
         let header = namespace
             .parse()
-            .with_context(|| format!("the namespace {namespace:?} fits in no header"))?;
+            .with_context(|| format!("the namespace {namespace:?} is not a valid header value"))?;
         Ok(Self {
             address: address.to_owned(),
             namespace: namespace.to_owned(),
@@ -90,7 +89,7 @@ impl Containerd {
         })
     }
 
-    /// Reads the container `id`, for copies of it.
+    /// Reads the container `id` as a template for copies.
     pub(crate) async fn template(&self, id: &str) -> Result<Template> {
         let request = self.request(GetContainerRequest { id: id.to_owned() });
         let answer = self
@@ -119,10 +118,10 @@ impl Containerd {
         Ok(Template { container, parent })
     }
 
-    /// Makes a copy of `template`.
+    /// Creates a copy of `template`.
     pub(crate) async fn make(&self, template: &Template, id: &str) -> Result<Made> {
         let snapshotter = template.container.snapshotter.clone();
-        // Until the container is there, nothing else says that the root is needed.
+        // Protects the root from garbage collection until the container exists.
         let labels = HashMap::from([(
             "containerd.io/gc.root".to_owned(),
             "1970-01-01T00:00:00Z".to_owned(),
@@ -166,8 +165,8 @@ impl Containerd {
         Ok(made)
     }
 
-    /// Removes a container and its root: the root first, because containerd throws away what
-    /// belongs to no container.
+    /// Removes a container and its root: the root first, because containerd collects roots without
+    /// a container itself.
     pub(crate) async fn remove(&self, made: &Made) -> Result<()> {
         let request = RemoveSnapshotRequest {
             snapshotter: made.snapshotter.clone(),
@@ -187,7 +186,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// The containers whose ids begin with `prefix`.
+    /// Returns the containers with ids that begin with `prefix`.
     pub(crate) async fn made(&self, prefix: &str) -> Result<Vec<Made>> {
         let request = self.request(ListContainersRequest {
             filters: Vec::new(),
@@ -212,11 +211,11 @@ impl Containerd {
             .collect())
     }
 
-    /// Creates the task of a container; its output is read and thrown away.
+    /// Creates the task of a container; its output is read and discarded.
     pub(crate) async fn create(&self, made: &Made) -> Result<()> {
         let (container_id, rootfs, output) =
             (made.id.clone(), made.rootfs.clone(), self.output.path());
-        // runc's shim takes all outputs or none.
+        // runc's shim accepts either all outputs or none.
         let request = CreateTaskRequest {
             container_id,
             rootfs,
@@ -244,7 +243,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// Kills everything in a task.
+    /// Kills all processes of a task.
     pub(crate) async fn kill(&self, id: &str) -> Result<()> {
         let request = KillRequest {
             container_id: id.to_owned(),
@@ -259,7 +258,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// Removes a task that has ended; its exit code.
+    /// Deletes an ended task, and returns its exit code.
     pub(crate) async fn delete(&self, id: &str) -> Result<u32> {
         let request = DeleteTaskRequest {
             container_id: id.to_owned(),
@@ -272,18 +271,18 @@ impl Containerd {
         Ok(answer.into_inner().exit_status)
     }
 
-    /// Follows the ends of tasks from now on.
+    /// Follows the exits of tasks from now on.
     pub(crate) async fn exits(&self) -> Result<Exits> {
         let filters = [EXIT_TOPIC, SUBSCRIBED_TOPIC]
             .map(|topic| format!("topic=={topic:?}"))
             .to_vec();
         let mut client = EventsClient::new(self.channel.clone());
         let mut request = self.request(SubscribeRequest { filters });
-        // The events are followed for as long as we run.
+        // The events are followed for the lifetime of this process.
         request.metadata_mut().remove("grpc-timeout");
         let answer = client.subscribe(request);
-        // containerd's first word is an event: without one it would be waited for until something
-        // ends.
+        // containerd answers only with the first event: without a published one the call would last
+        // until a task exits.
         let seen = tokio::select! {
             answer = answer => answer.context("follow containerd's events")?,
             error = self.publish_until_subscribed() => return Err(error),
@@ -305,7 +304,7 @@ impl Containerd {
                     .unwrap_or_else(PoisonError::into_inner)
                     .remove(&exit.id);
                 if let Some(waiter) = waiter {
-                    // One who no longer waits needs no answer.
+                    // A dropped receiver needs no answer.
                     let _ = waiter.send(seen);
                 }
             }
@@ -313,8 +312,8 @@ impl Containerd {
         Ok(exits)
     }
 
-    /// Publishes events until somebody who waits for one has had enough of it; the error if it
-    /// takes too long.
+    /// Publishes events until the caller, which waits for one, drops this future; returns an error
+    /// after the maximum.
     async fn publish_until_subscribed(&self) -> anyhow::Error {
         let mut pause = tokio::time::interval(Duration::from_millis(10));
         for _ in 0..MAX_SUBSCRIBE_EVENTS {
@@ -330,9 +329,7 @@ impl Containerd {
                 return error;
             }
         }
-        anyhow::anyhow!(
-            "containerd has sent none of {MAX_SUBSCRIBE_EVENTS} events that it was given"
-        )
+        anyhow::anyhow!("containerd has sent none of {MAX_SUBSCRIBE_EVENTS} published events")
     }
 
     fn containers(&self) -> ContainersClient<Channel> {
@@ -357,13 +354,13 @@ impl Containerd {
     }
 }
 
-/// The ends of tasks, as containerd's events tell them.
+/// The exits of tasks, from containerd's events.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Exits {
     waiting: Arc<Mutex<HashMap<String, oneshot::Sender<Instant>>>>,
 }
 
-/// The end of one task.
+/// The exit of one task.
 #[derive(Debug)]
 pub(crate) struct Exit {
     id: String,
@@ -371,7 +368,7 @@ pub(crate) struct Exit {
 }
 
 impl Exits {
-    /// Notes the end of the task `id`, which has not been started yet.
+    /// Registers the exit of the task `id`, which must not be started yet.
     pub(crate) fn of(&self, id: &str) -> Exit {
         let (sender, seen) = oneshot::channel();
         self.waiting
@@ -386,7 +383,7 @@ impl Exits {
 }
 
 impl Exit {
-    /// When its event arrived.
+    /// Waits for the exit event and returns the time of its arrival.
     pub(crate) async fn seen(self) -> Result<Instant> {
         let seen = tokio::time::timeout(EXIT_TIMEOUT, self.seen).await;
         seen.with_context(|| format!("no exit event of {} in {EXIT_TIMEOUT:?}", self.id))?
@@ -394,7 +391,7 @@ impl Exit {
     }
 }
 
-/// The spec with the container's own cgroup.
+/// Returns the spec with a cgroup of the container's own.
 fn own_cgroup(spec: &[u8], cgroup: &str) -> Result<Vec<u8>> {
     let mut spec: serde_json::Value =
         serde_json::from_slice(spec).context("read the template's spec")?;

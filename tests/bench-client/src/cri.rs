@@ -1,4 +1,4 @@
-//! The calls of CRI that make and remove pods, several at once.
+//! CRI calls that create and remove pods, several at once.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use http::uri::PathAndQuery;
 
 use crate::plan::Network;
 
-/// How long a call may take.
+/// Timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A client; copies share its connection.
+/// A client; clones share its connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Cri {
     channel: Channel,
 }
 
 impl Cri {
-    /// Connects to the containerd that listens at `address`.
+    /// Connects to the containerd at the socket `address`.
     pub(crate) async fn connect(address: &Path) -> Result<Self> {
         let channel = containerd_client::connect(address)
             .await
@@ -33,7 +33,7 @@ impl Cri {
         Ok(Self { channel })
     }
 
-    /// Makes a sandbox; its id.
+    /// Creates a sandbox, and returns its id.
     pub(crate) async fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
         let request = RunPodSandbox {
             config: Some(config.clone()),
@@ -44,27 +44,27 @@ impl Cri {
             .map(|answer| answer.id)
     }
 
-    /// Ends everything in a sandbox.
+    /// Stops a sandbox with its containers.
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<()> {
         self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() })
             .await
             .map(drop)
     }
 
-    /// Removes a sandbox that was stopped.
+    /// Removes a stopped sandbox.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<()> {
         self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() })
             .await
             .map(drop)
     }
 
-    /// The ids of all sandboxes.
+    /// Returns the ids of all sandboxes.
     pub(crate) async fn sandboxes(&self) -> Result<Vec<String>> {
         let answer: ListPodSandboxResponse = self.call("ListPodSandbox", Empty {}).await?;
         Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
-    /// Makes a container of `image` in a sandbox, and starts it.
+    /// Creates a container of `image` in a sandbox, and starts it.
     pub(crate) async fn run_container(
         &self,
         sandbox: &str,
@@ -92,7 +92,7 @@ impl Cri {
     {
         let path: PathAndQuery = format!("/{SERVICE}/{method}")
             .parse()
-            .expect("a method's name is a word");
+            .expect("a method's name is a valid path");
         let mut client = Grpc::new(self.channel.clone());
         client
             .ready()
@@ -108,8 +108,8 @@ impl Cri {
     }
 }
 
-/// What a pod of this name is like: as kubelet asks, each of its containers has processes of its
-/// own.
+/// Returns the configuration of a pod of this name: as by default in kubelet, each container has a
+/// private pid namespace.
 pub(crate) fn pod(name: &str, network: Network, cgroup: &str) -> PodConfig {
     let network = match network {
         Network::Node => NamespaceMode::Node,

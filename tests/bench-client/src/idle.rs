@@ -1,4 +1,4 @@
-//! Containers that stay, alone or each in a pod of its own, for somebody else to look at.
+//! Idle containers, alone or each in a pod of its own, for measurements by the caller.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::cri::{self, Cri};
 use crate::plan::{Form, Plan, Subject};
 use crate::tasks;
 
-/// How many are started, or removed, at once.
+/// Maximum number of concurrent starts and removals.
 const MAX_CONCURRENT: usize = 4;
-/// What their ids begin with.
+/// Prefix of their ids.
 const PREFIX: &str = "idle-";
 
-/// Starts the containers of these numbers for each subject.
+/// Starts the containers with these numbers for each subject.
 pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Result<()> {
     let (from, to) = plan.numbers;
     for subject in &plan.subjects {
@@ -30,7 +30,7 @@ pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Re
                 let template = tasks::templates(containerd, &single)
                     .await?
                     .remove(&subject.name)
-                    .context("the template was just read")?;
+                    .context("the subject has no template")?;
                 run_concurrently(ids, |id| {
                     let (containerd, template) = (containerd.clone(), template.clone());
                     async move {
@@ -52,7 +52,7 @@ pub(crate) async fn start(containerd: &Containerd, cri: &Cri, plan: &Plan) -> Re
     Ok(())
 }
 
-/// Removes all that [`start`] started.
+/// Removes everything that [`start`] started.
 pub(crate) async fn clear(containerd: &Containerd, cri: &Cri) -> Result<()> {
     let exits = containerd.exits().await?;
     run_concurrently(containerd.made(PREFIX).await?.into_iter(), |made| {
@@ -60,7 +60,7 @@ pub(crate) async fn clear(containerd: &Containerd, cri: &Cri) -> Result<()> {
         async move {
             containerd.kill(&made.id).await?;
             exit.seen().await?;
-            // How a killed program ends is no matter here.
+            // The exit code of a killed program is irrelevant.
             containerd.delete(&made.id).await?;
             containerd.remove(&made).await
         }
@@ -83,7 +83,7 @@ async fn run_pod(cri: Cri, plan: Plan, subject: Subject, name: String) -> Result
         .await
 }
 
-/// Does `work` for each of `items`, a few at once; stops at the first that fails.
+/// Runs `work` for each of `items` with limited concurrency; stops at the first failure.
 async fn run_concurrently<T, F>(
     items: impl Iterator<Item = T>,
     mut work: impl FnMut(T) -> F,
@@ -99,12 +99,12 @@ where
             let _place = places
                 .acquire_owned()
                 .await
-                .context("the places are closed")?;
+                .context("the semaphore is closed")?;
             work.await
         });
     }
     while let Some(one) = all.join_next().await {
-        one.context("one of them panicked")??;
+        one.context("a task panicked")??;
     }
     Ok(())
 }

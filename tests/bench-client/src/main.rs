@@ -1,19 +1,19 @@
-//! One long-lived client of containerd, its CRI and its shims, that times what it asks for: `cargo
-//! xtask bench` runs it.
+//! One long-lived client of containerd, its CRI and its shims that times its requests, run by
+//! `cargo xtask bench`.
 //!
-//! The plan (which subjects, how often) is read as JSON from standard input, the samples are
-//! written as JSON to standard output: for each subject and each thing that was timed, the values
-//! in the order of the rounds. Subjects take turns within each round, and each round begins with
-//! another subject, so that what disturbs the machine disturbs all alike.
+//! The plan (subjects, number of rounds) is read as JSON from standard input, and the samples are
+//! written as JSON to standard output: for each subject and each measurement the values in the
+//! order of the rounds. Subjects take turns within each round, and each round begins with another
+//! subject, so that disturbances of the machine affect all alike.
 //!
-//! * [`plan`]: what is read and what is written.
+//! * [`plan`]: the input and the output.
 //! * [`containerd`]: containers, tasks and events of containerd; [`cri`]: pods.
-//! * [`output`]: where tasks write.
+//! * [`output`]: output of tasks.
 //! * [`commands`]: a command line, from its start to its end.
-//! * [`tasks`]: one task through containerd's API; [`shim`]: the same, spoken with the shim itself.
+//! * [`tasks`]: one task through containerd's API; [`shim`]: the same, directly through the shim.
 //! * [`pods`]: sandboxes of pods.
 //! * [`churn`]: containers per second.
-//! * [`idle`]: containers that stay, for somebody else to look at.
+//! * [`idle`]: idle containers, for measurements by the caller.
 #![forbid(unsafe_code)]
 
 use std::io::{Read as _, Write as _};
@@ -38,7 +38,7 @@ use containerd::Containerd;
 use cri::Cri;
 use plan::{Plan, Samples};
 
-/// Times what it asks of containerd; the plan stands on standard input.
+/// Times requests to containerd; the plan is read from standard input.
 #[derive(Debug, clap::Parser)]
 struct Args {
     /// containerd's socket
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
     match run(Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever started us shows what stands there.
+            // The caller shows standard error.
             let _ = writeln!(std::io::stderr(), "{error:#}");
             ExitCode::FAILURE
         }

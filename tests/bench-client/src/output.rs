@@ -1,5 +1,4 @@
-//! Where tasks write what they have to say: a FIFO, as a node's programs have it, which somebody
-//! reads all the time.
+//! Output of tasks: a FIFO, as on a node, that is read all the time.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
-/// A FIFO that is read for as long as this lives.
+/// A FIFO that is read for the lifetime of this value.
 #[derive(Debug)]
 pub(crate) struct Output {
     folder: tempfile::TempDir,
@@ -17,7 +16,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Makes one.
+    /// Makes the FIFO and reads it on a background task.
     pub(crate) fn open() -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("bench-output-")
@@ -31,7 +30,7 @@ impl Output {
         Ok(Self { folder, reader })
     }
 
-    /// Its path.
+    /// Returns its path.
     pub(crate) fn path(&self) -> String {
         place(self.folder.path()).display().to_string()
     }
@@ -47,14 +46,14 @@ fn place(folder: &Path) -> PathBuf {
     folder.join("stdout")
 }
 
-/// Makes a FIFO and opens it so that it can be written to without waiting.
+/// Makes a FIFO and opens it, so that writers do not block.
 pub(crate) fn fifo(path: &Path) -> Result<pipe::Receiver> {
     nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o700))
         .with_context(|| format!("make the FIFO {}", path.display()))?;
     open(path)
 }
 
-/// Opens a FIFO for reading, and for writing too: no end is seen before others have opened it.
+/// Opens a FIFO for reading and writing, so that the reader sees no end before a writer opens it.
 pub(crate) fn open(path: &Path) -> Result<pipe::Receiver> {
     pipe::OpenOptions::new()
         .read_write(true)

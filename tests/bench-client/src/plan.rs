@@ -1,4 +1,4 @@
-//! What is to be timed, and what came of it.
+//! The plan of a benchmark, and its samples.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,40 +6,39 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What is to be timed.
+/// The plan of a benchmark.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Plan {
-    /// How many rounds count.
+    /// Number of measured rounds.
     #[serde(default)]
     pub(crate) rounds: usize,
-    /// How many rounds go before them and do not count.
+    /// Number of warm-up rounds before them.
     #[serde(default)]
     pub(crate) warm_up: usize,
-    /// Who takes part.
+    /// The subjects.
     pub(crate) subjects: Vec<Subject>,
-    /// For containers per second: how many are under way at once.
+    /// For containers per second: number of concurrent containers.
     #[serde(default)]
     pub(crate) in_flight: usize,
-    /// For containers per second: how long one subject's turn takes, in seconds.
+    /// For containers per second: duration of one subject's turn in seconds.
     #[serde(default)]
     pub(crate) turn: u64,
-    /// For idle containers: the number of the first one, and of the first one that is not started
-    /// any more.
+    /// For idle containers: the number of the first one, and the first number that is not started.
     #[serde(default)]
     pub(crate) numbers: (usize, usize),
-    /// For pods: the cgroup that theirs are made in.
+    /// For pods: their parent cgroup.
     #[serde(default)]
     pub(crate) cgroup: String,
-    /// For pods: whose network they have.
+    /// For pods: their network.
     #[serde(default)]
     pub(crate) network: Network,
-    /// For idle containers: in pods, or alone.
+    /// For idle containers: whether they are in pods.
     #[serde(default)]
     pub(crate) form: Form,
 }
 
-/// One runtime, and what it runs.
+/// A runtime with its workload.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Subject {
@@ -48,7 +47,7 @@ pub(crate) struct Subject {
     /// The shim's executable.
     #[serde(default)]
     pub(crate) shim: PathBuf,
-    /// The container that all others are copies of: made, and never started.
+    /// The template container of all others: created, and never started.
     #[serde(default)]
     pub(crate) template: String,
     /// CRI's handler.
@@ -57,40 +56,40 @@ pub(crate) struct Subject {
     /// The image of a pod's container.
     #[serde(default)]
     pub(crate) image: String,
-    /// The words that a pod's container is started with.
+    /// The arguments of a pod's container.
     #[serde(default)]
     pub(crate) words: Vec<String>,
-    /// A command line; [`ID`] stands for an id that no other container has.
+    /// A command line; [`ID`] is replaced by a unique container id.
     #[serde(default)]
     pub(crate) command: Vec<String>,
 }
 
-/// Stands in a command line for the container's id.
+/// Placeholder in a command line for the container's id.
 pub(crate) const ID: &str = "@ID@";
 
-/// Whose network a pod has.
+/// The network of a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Network {
-    /// The machine's.
+    /// The machine's network.
     #[default]
     Node,
-    /// Its own, set up by a network plugin.
+    /// A private network, set up by a network plugin.
     Pod,
 }
 
-/// How idle containers are made.
+/// The form of idle containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Form {
-    /// As tasks of containerd.
+    /// Tasks of containerd.
     #[default]
     Task,
-    /// Each in a pod of its own.
+    /// A pod for each.
     Pod,
 }
 
-/// By subject, then by what was timed: the values, in the order of the rounds.
+/// The values by subject and measurement, in the order of the rounds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Samples {
@@ -117,23 +116,23 @@ impl Samples {
 /// One subject's turn in a round.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn<'a> {
-    /// Whose turn it is.
+    /// The subject.
     pub(crate) subject: &'a Subject,
-    /// The number of its round, those that do not count included.
+    /// The number of the round, warm-up rounds included.
     pub(crate) round: usize,
-    /// Whether it counts.
+    /// Whether it is measured.
     pub(crate) counts: bool,
 }
 
 impl Turn<'_> {
-    /// An id for its container.
+    /// Returns an id for its container.
     pub(crate) fn id(&self) -> String {
         format!("{}-{}", self.subject.name, self.round)
     }
 }
 
 impl Plan {
-    /// All turns in their order: each round begins with another subject.
+    /// Returns all turns in their order: each round begins with another subject.
     pub(crate) fn turns(&self) -> Vec<Turn<'_>> {
         let count = self.subjects.len();
         (0..self.warm_up + self.rounds)
@@ -157,21 +156,21 @@ mod tests {
     }
 
     #[test]
-    fn subjects_take_turns_and_another_one_begins_each_round() {
+    fn subjects_take_turns_and_each_round_begins_with_another() {
         let plan = plan();
         let order: Vec<String> = plan.turns().iter().map(Turn::id).collect();
         assert_eq!(order, ["a-0", "b-0", "b-1", "a-1", "a-2", "b-2"]);
     }
 
     #[test]
-    fn rounds_of_the_warm_up_do_not_count() {
+    fn warm_up_rounds_are_not_measured() {
         let plan = plan();
         let counted: Vec<bool> = plan.turns().iter().map(|turn| turn.counts).collect();
         assert_eq!(counted, [false, false, true, true, true, true]);
     }
 
     #[test]
-    fn samples_are_written_by_subject_and_by_what_was_timed() {
+    fn samples_are_written_by_subject_and_measurement() {
         let mut samples = Samples::default();
         samples.time("runc", "create", Duration::from_micros(1500));
         samples.add("runc", "create", 2.0);

@@ -1,4 +1,4 @@
-//! Sandboxes of pods, with nothing in them.
+//! Benchmark of empty pod sandboxes.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! One task without containerd: the shim's executable is started as containerd starts it, and asked
-//! over ttrpc. What containerd adds to each of its calls is thereby left out.
+//! Benchmark of one task without containerd: the shim's executable is started as containerd does,
+//! and called over ttrpc. This excludes containerd's own share of each call.
 //!
 //! | phase | from | to |
 //! |---|---|---|
@@ -32,14 +32,14 @@ use crate::output::{fifo, open};
 use crate::plan::{Plan, Samples};
 use crate::tasks;
 
-/// How long a call may take.
+/// Timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long all calls of a task may take.
+/// Timeout of all calls of a task.
 const TASK_TIMEOUT: Duration = Duration::from_mins(2);
-/// How long a shim may take from its answer until it listens.
+/// Timeout for a shim to listen after its reply.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where shims have their sockets, and bundles theirs here: nothing of an isolated namespace is
-/// seen there from outside.
+/// The folder of the shims' sockets, and of the bundles here: it is not visible from outside an
+/// isolated namespace.
 const BUNDLES: &str = "/run/containerd";
 
 pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples> {
@@ -75,7 +75,7 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
     Ok(samples)
 }
 
-/// A task from its shim's start to its shim's end; the phases and how long they took.
+/// Runs a task from its shim's start to its shim's end; returns the phases with their durations.
 async fn run_task(
     containerd: &Containerd,
     shim: &Path,
@@ -89,13 +89,13 @@ async fn run_task(
     let created = Instant::now();
     let mut output = bundle.output()?;
     let (first_byte, first) = oneshot::channel();
-    // A shim that waits for its readers does so no longer than they take.
+    // A shim that waits for its readers waits only as long as they take.
     let mut readers = JoinSet::new();
     readers.spawn(async move {
         let mut first_byte = Some(first_byte);
         let mut some = [0; 4096];
         while matches!(output.read(&mut some).await, Ok(1..)) {
-            // One who no longer waits needs no answer.
+            // A dropped receiver needs no answer.
             first_byte
                 .take()
                 .map(|first_byte| first_byte.send(Instant::now()));
@@ -142,7 +142,7 @@ async fn run_task(
         )
         .await?;
     let delete = asked.elapsed();
-    // A shim that serves nobody else ends on this, some before they have answered.
+    // A shim without other tasks exits on this, some before they have answered.
     let _: Result<api::Empty> = task
         .call(
             "Shutdown",
@@ -162,11 +162,11 @@ async fn run_task(
     ])
 }
 
-/// A container's folder, as containerd makes it.
+/// A container's folder, as containerd creates it.
 #[derive(Debug)]
 struct Bundle {
     folder: tempfile::TempDir,
-    /// Shims write their log there; its reading end has to be open.
+    /// Shims write their log there; its reading end must be open.
     _log: pipe::Receiver,
 }
 
@@ -192,7 +192,7 @@ impl Bundle {
         self.folder.path().join("stdout")
     }
 
-    /// The reading end of the task's standard output.
+    /// Returns the reading end of the task's standard output.
     fn output(&self) -> Result<pipe::Receiver> {
         open(&self.stdout())
     }
@@ -249,7 +249,7 @@ impl Bundle {
     }
 }
 
-/// What a shim answers to `start`: the address alone, or with the version of what it serves there.
+/// A shim's reply to `start`: the address alone, or with the version of its API.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Address {
     version: u32,
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_alone_means_the_second_version() {
+    fn address_alone_selects_api_version_2() {
         let address = Address::read("unix:///run/containerd/s/1").unwrap();
         assert_eq!(
             address,
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_a_version_is_followed() {
+    fn reply_with_a_version_selects_it() {
         let address =
             Address::read(r#"{"version":3,"address":"unix:///s","protocol":"ttrpc"}"#).unwrap();
         assert_eq!(

@@ -1,4 +1,5 @@
-//! One task through containerd's API: no program is started, and the container is there beforehand.
+//! Benchmark of one task through containerd's API: no program is started, and the container exists
+//! beforehand.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -47,7 +48,7 @@ pub(crate) async fn run(containerd: &Containerd, plan: &Plan) -> Result<Samples>
     Ok(samples)
 }
 
-/// The template of each subject, by the subject's name.
+/// Returns the template of each subject, by the subject's name.
 pub(crate) async fn templates(
     containerd: &Containerd,
     plan: &Plan,
@@ -62,22 +63,22 @@ pub(crate) async fn templates(
     Ok(templates)
 }
 
-/// How long each part of a task's life took.
+/// Durations of the parts of a task's life.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TaskTimes {
-    /// Create, from request to answer.
+    /// Create, from request to reply.
     pub(crate) create: Duration,
-    /// Start, likewise.
+    /// Start, from request to reply.
     pub(crate) start: Duration,
-    /// From the request to create to the event of the exit.
+    /// From the Create request to the exit event.
     pub(crate) to_exit: Duration,
-    /// Delete, from request to answer.
+    /// Delete, from request to reply.
     pub(crate) delete: Duration,
-    /// How it ended.
+    /// Its exit code.
     pub(crate) code: u32,
 }
 
-/// Runs the task of a container that ends by itself.
+/// Runs the task of a container that exits by itself.
 pub(crate) async fn run_task(
     containerd: &Containerd,
     exits: &Exits,

@@ -1,6 +1,6 @@
-//! Makes a container of a Wasm artifact in containerd. `ctr` makes none: it wants the configuration
-//! of a Linux image. CRI does, from the pod alone, and so does this; the container's OCI spec is
-//! read from standard input.
+//! Creates a container of a Wasm artifact in containerd. `ctr` cannot: it needs the configuration
+//! of a Linux image. CRI can from the pod alone, and so does this program; the container's OCI spec
+//! is read from standard input.
 #![forbid(unsafe_code)]
 
 use std::io::Read as _;
@@ -13,10 +13,10 @@ use containerd_client::services::v1::{Container, CreateContainerRequest, contain
 use containerd_client::tonic::Request;
 use containerd_client::with_namespace;
 
-/// By this name containerd knows a spec of the OCI runtime specification.
+/// containerd's type URL of an OCI runtime spec.
 const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
-/// Makes a container of a Wasm artifact, whose OCI spec stands on standard input
+/// Creates a container of a Wasm artifact; its OCI spec is read from standard input
 #[derive(Debug, clap::Parser)]
 struct Args {
     /// containerd's socket
@@ -78,7 +78,7 @@ fn main() -> Result<()> {
         ContainersClient::new(channel)
             .create(request)
             .await
-            .context("ask containerd for the container")?;
+            .context("create the container")?;
         Ok(())
     })
 }

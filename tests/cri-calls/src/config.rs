@@ -1,8 +1,8 @@
-//! What a pod and its containers are made from, in CRI's words.
+//! Configuration of pods and containers in CRI's terms.
 
 use std::collections::BTreeMap;
 
-/// Whose namespace a container is in.
+/// The namespace of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum NamespaceMode {
@@ -16,11 +16,11 @@ pub enum NamespaceMode {
     Target = 3,
 }
 
-/// How many users a pod has that has its own, as kubelet gives it.
+/// Number of users of a pod with a user namespace, as kubelet maps them.
 const USERS_PER_POD: u32 = 65536;
 
-/// A pod of this name, in the Kubernetes namespace `default`: `network` and `pid` say whose
-/// namespaces it has, `cgroup` is its parent.
+/// Configures a pod of this name in the Kubernetes namespace `default`, with the namespaces
+/// `network` and `pid`, and the parent cgroup `cgroup`.
 pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str) -> PodConfig {
     let metadata = PodMetadata {
         name: name.to_owned(),
@@ -34,7 +34,7 @@ pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str)
         target: String::new(),
         users: None,
     };
-    // A pod on the node's network has the node's name.
+    // A pod on the node's network has the node's host name.
     let hostname = if network == NamespaceMode::Node {
         String::new()
     } else {
@@ -56,19 +56,19 @@ pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str)
 }
 
 impl PodConfig {
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         self.metadata.as_ref().map_or("", |metadata| &metadata.name)
     }
 
-    /// In another Kubernetes namespace than `default`.
+    /// Moves it to another Kubernetes namespace than `default`.
     #[must_use]
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         namespace.clone_into(&mut self.metadata.get_or_insert_default().namespace);
         self
     }
 
-    /// Sets a parameter of the kernel, in the pod's own namespaces.
+    /// Sets a sysctl in the pod's namespaces.
     #[must_use]
     pub fn sysctl(mut self, name: &str, value: &str) -> Self {
         self.linux
@@ -78,7 +78,7 @@ impl PodConfig {
         self
     }
 
-    /// Gives it users of its own: each number is, on the node, `first` more.
+    /// Gives it a user namespace: each id is increased by `first` on the node.
     #[must_use]
     pub fn with_users_from(mut self, first: u32) -> Self {
         let all = || {
@@ -114,7 +114,7 @@ impl PodConfig {
             .as_ref()
     }
 
-    /// A container of `image` in this pod, started by `args`.
+    /// Configures a container of `image` in this pod with the command line `args`.
     pub fn container(&self, name: &str, image: &str, args: &[&str]) -> ContainerConfig {
         let options = self
             .linux
@@ -144,7 +144,7 @@ impl PodConfig {
     }
 }
 
-/// What a pod is made from.
+/// The configuration of a pod.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PodConfig {
     #[prost(message, optional, tag = "1")]
@@ -215,7 +215,7 @@ struct IdMapping {
     length: u32,
 }
 
-/// What a container is made from.
+/// The configuration of a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ContainerConfig {
     #[prost(message, optional, tag = "1")]
@@ -231,29 +231,29 @@ pub struct ContainerConfig {
 }
 
 impl ContainerConfig {
-    /// With these limits.
+    /// Sets its limits.
     #[must_use]
     pub fn limited_to(mut self, resources: Resources) -> Self {
         self.linux.get_or_insert_default().resources = Some(resources);
         self
     }
 
-    /// Run by this user, in the pod's counting.
+    /// Sets its user, as numbered in the pod.
     #[must_use]
     pub fn run_as(mut self, user: i64) -> Self {
         self.security().run_as_user = Some(user);
         self
     }
 
-    /// With the name that the pod has for its image, as kubelet 1.28 and later passes it on beside
-    /// the image's id.
+    /// Adds the name that the pod has for its image, as kubelet 1.28 and later passes it beside the
+    /// image's id.
     #[must_use]
     pub fn of_image_named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.image.get_or_insert_default().user_specified_image);
         self
     }
 
-    /// With a folder of the node's that is read-only, and so is all that is mounted below it.
+    /// Mounts a folder of the node that is read-only, and recursively so.
     #[must_use]
     pub fn with_volume_read_only_recursively(mut self, folder: &str, at: &str) -> Self {
         let (container_path, host_path) = (at.to_owned(), folder.to_owned());
@@ -267,7 +267,7 @@ impl ContainerConfig {
         self
     }
 
-    /// In the pid namespace of the container `target`, as a debugging container is.
+    /// Puts it into the pid namespace of the container `target`, as a debugging container.
     #[must_use]
     pub fn among_processes_of(mut self, target: &str) -> Self {
         let options = self.security().namespace_options.get_or_insert_default();
@@ -276,7 +276,7 @@ impl ContainerConfig {
         self
     }
 
-    /// With a capability more: `SYS_PTRACE`.
+    /// Adds a capability, such as `SYS_PTRACE`.
     #[must_use]
     pub fn with_capability(mut self, name: &str) -> Self {
         self.security()
@@ -287,7 +287,7 @@ impl ContainerConfig {
         self
     }
 
-    /// Without any capability.
+    /// Removes all capabilities.
     #[must_use]
     pub fn without_capabilities(mut self) -> Self {
         self.security()
@@ -305,7 +305,7 @@ impl ContainerConfig {
             .get_or_insert_default()
     }
 
-    /// With a folder of the node's, whose files belong to the users of `pod`, as kubelet mounts
+    /// Mounts a folder of the node with files that belong to the users of `pod`, as kubelet mounts
     /// volumes.
     #[must_use]
     pub fn with_volume(mut self, pod: &PodConfig, folder: &str, at: &str) -> Self {
@@ -365,10 +365,10 @@ struct LinuxContainer {
 /// Limits of a container.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Resources {
-    /// As in `cpu.shares` of cgroup v1.
+    /// `cpu.shares` of cgroup v1.
     #[prost(int64, tag = "3")]
     pub cpu_shares: i64,
-    /// The most memory.
+    /// Memory limit in bytes.
     #[prost(int64, tag = "4")]
     pub memory_limit_in_bytes: i64,
 }

@@ -1,10 +1,10 @@
-//! Pods as kubelet asks for them: CRI's calls, for tests and benchmarks.
+//! Pods as kubelet creates them: CRI calls for tests and benchmarks.
 //!
-//! * [`config`]: what a pod and its containers are made from.
-//! * [`message`]: what is asked and answered.
+//! * [`config`]: configuration of pods and containers.
+//! * [`message`]: requests and responses.
 //!
-//! Messages have the fields that are used here and no others. Numbers and meanings:
-//! `k8s.io/cri-api`, `pkg/apis/runtime/v1/api.proto`.
+//! Messages have only the fields that are used here. Numbers and meanings: `k8s.io/cri-api`,
+//! `pkg/apis/runtime/v1/api.proto`.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ use message::{
     RunPodSandbox, SandboxStatus, StatusResponse, StopContainer, UpdateResources,
 };
 
-/// The service that all calls are of.
+/// The gRPC service of all calls.
 pub const SERVICE: &str = "runtime.v1.RuntimeService";
 
-/// A client of one containerd that waits for each answer.
+/// A synchronous client of one containerd.
 pub trait Caller {
-    /// Calls `method`, written `package.Service/Method`.
+    /// Calls `method`, written as `package.Service/Method`.
     ///
     /// # Errors
-    /// When there is no answer, or it is an error.
+    /// When there is no reply, or it is an error.
     fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
     where
         Q: prost::Message + Send + Sync + 'static,
@@ -42,13 +42,13 @@ pub struct Cri<'a, C> {
 }
 
 impl<'a, C: Caller> Cri<'a, C> {
-    /// CRI of the containerd that `caller` calls.
+    /// Creates a client that sends its calls through `caller`.
     pub fn new(caller: &'a C) -> Self {
         Self { caller }
     }
 
-    /// What `handler` can do, as kubelet learns it; none if containerd does not list it or its
-    /// runtime did not answer.
+    /// Returns the features of `handler`, as reported to kubelet; none if containerd does not list
+    /// it or its runtime did not answer.
     ///
     /// # Errors
     /// The call's.
@@ -61,7 +61,7 @@ impl<'a, C: Caller> Cri<'a, C> {
             .and_then(|found| found.features))
     }
 
-    /// Makes a sandbox with `handler`; its id.
+    /// Creates a sandbox with `handler`, and returns its id.
     ///
     /// # Errors
     /// The call's.
@@ -74,14 +74,14 @@ impl<'a, C: Caller> Cri<'a, C> {
             .map(|answer| answer.id)
     }
 
-    /// Ends everything in a sandbox, and removes it.
+    /// Stops a sandbox with its containers, and removes it.
     ///
     /// # Errors
     /// The call's.
     pub fn remove_sandbox(&self, id: &str) -> Result<()> {
         let stop = || self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() });
-        // containerd hears of the sandbox's end, deletes its task and hangs up, maybe before it
-        // reads the answer to the kill that it asked for itself. kubelet asks again, too.
+        // containerd receives the sandbox's exit event, deletes its task and closes the connection,
+        // maybe before it has read the reply to its own kill. kubelet retries, too.
         stop().or_else(|error| {
             if format!("{error:#}").contains("ttrpc: closed") {
                 stop()
@@ -93,7 +93,7 @@ impl<'a, C: Caller> Cri<'a, C> {
             .map(drop)
     }
 
-    /// What a sandbox is like.
+    /// Returns the status of a sandbox.
     ///
     /// # Errors
     /// The call's.
@@ -105,7 +105,7 @@ impl<'a, C: Caller> Cri<'a, C> {
             .with_context(|| format!("no status of sandbox {id}"))
     }
 
-    /// Makes a container in a sandbox; its id.
+    /// Creates a container in a sandbox, and returns its id.
     ///
     /// # Errors
     /// The call's.
@@ -133,7 +133,7 @@ impl<'a, C: Caller> Cri<'a, C> {
             .map(drop)
     }
 
-    /// Ends a container: by SIGTERM, and after `grace` by SIGKILL.
+    /// Stops a container: by SIGTERM, and after `grace` by SIGKILL.
     ///
     /// # Errors
     /// The call's.
@@ -149,7 +149,7 @@ impl<'a, C: Caller> Cri<'a, C> {
         .map(drop)
     }
 
-    /// Removes a container that has ended.
+    /// Removes an exited container.
     ///
     /// # Errors
     /// The call's.
@@ -158,7 +158,7 @@ impl<'a, C: Caller> Cri<'a, C> {
             .map(drop)
     }
 
-    /// How far a container is.
+    /// Returns the status of a container.
     ///
     /// # Errors
     /// The call's.
@@ -170,8 +170,8 @@ impl<'a, C: Caller> Cri<'a, C> {
             .with_context(|| format!("no status of container {id}"))
     }
 
-    /// Runs a program in a container to its end, as exec probes do; without a limit if `seconds` is
-    /// 0.
+    /// Runs a program in a container to completion, as exec probes do; without a timeout if
+    /// `seconds` is 0.
     ///
     /// # Errors
     /// The call's.
@@ -202,7 +202,7 @@ impl<'a, C: Caller> Cri<'a, C> {
         .map(drop)
     }
 
-    /// What a container uses.
+    /// Returns the statistics of a container.
     ///
     /// # Errors
     /// The call's.
@@ -214,7 +214,7 @@ impl<'a, C: Caller> Cri<'a, C> {
             .with_context(|| format!("no stats of container {id}"))
     }
 
-    /// The containers that statistics are there of, by their ids.
+    /// Returns the ids of the containers that have statistics.
     ///
     /// # Errors
     /// The call's.
@@ -227,7 +227,7 @@ impl<'a, C: Caller> Cri<'a, C> {
             .collect())
     }
 
-    /// The pods that statistics are there of, by their ids.
+    /// Returns the ids of the pods that have statistics.
     ///
     /// # Errors
     /// The call's.

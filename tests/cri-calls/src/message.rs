@@ -1,22 +1,22 @@
-//! What is asked and answered.
+//! Requests and responses.
 
 use crate::config::{ContainerConfig, PodConfig, Resources};
 
-/// How far a container is.
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum ContainerState {
-    /// Made and not started.
+    /// Created and not started.
     Created = 0,
     /// Started.
     Running = 1,
     /// Ended.
     Exited = 2,
-    /// containerd does not know.
+    /// containerd does not report it.
     Unknown = 3,
 }
 
-/// Whether a pod's sandbox can take containers.
+/// Whether a pod's sandbox can run containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum SandboxState {
@@ -26,11 +26,11 @@ pub enum SandboxState {
     NotReady = 1,
 }
 
-/// What holds nothing.
+/// An empty message.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Empty {}
 
-/// Of requests and answers that hold an id alone.
+/// A request or response with an id alone.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Id {
     /// The id.
@@ -38,37 +38,37 @@ pub struct Id {
     pub id: String,
 }
 
-/// A sandbox to be made.
+/// A request to run a sandbox.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RunPodSandbox {
-    /// What its pod is like.
+    /// The pod's configuration.
     #[prost(message, optional, tag = "1")]
     pub config: Option<PodConfig>,
-    /// containerd's handler.
+    /// The runtime handler.
     #[prost(string, tag = "2")]
     pub runtime_handler: String,
 }
 
-/// The answer about a sandbox.
+/// The response with the status of a sandbox.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PodSandboxStatusResponse {
-    /// What it is like.
+    /// The status.
     #[prost(message, optional, tag = "1")]
     pub status: Option<SandboxStatus>,
 }
 
-/// What a sandbox is like.
+/// The status of a sandbox.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct SandboxStatus {
     /// A [`SandboxState`].
     #[prost(enumeration = "SandboxState", tag = "3")]
     pub state: i32,
-    /// In nanoseconds since 1970.
+    /// Creation time in nanoseconds since 1970.
     #[prost(int64, tag = "4")]
     pub created_at: i64,
 }
 
-/// All sandboxes.
+/// The response with all sandboxes.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ListPodSandboxResponse {
     /// Their ids.
@@ -76,24 +76,24 @@ pub struct ListPodSandboxResponse {
     pub items: Vec<Id>,
 }
 
-/// A container to be made.
+/// A request to create a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CreateContainer {
-    /// In which sandbox.
+    /// The id of its sandbox.
     #[prost(string, tag = "1")]
     pub pod_sandbox_id: String,
-    /// What it is like.
+    /// The container's configuration.
     #[prost(message, optional, tag = "2")]
     pub config: Option<ContainerConfig>,
-    /// What the pod is like.
+    /// The pod's configuration.
     #[prost(message, optional, tag = "3")]
     pub sandbox_config: Option<PodConfig>,
 }
 
-/// A container to be stopped.
+/// A request to stop a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StopContainer {
-    /// Which.
+    /// The id of the container.
     #[prost(string, tag = "1")]
     pub container_id: String,
     /// Seconds until it is killed.
@@ -101,21 +101,21 @@ pub struct StopContainer {
     pub timeout: i64,
 }
 
-/// The answer about a container.
+/// The response with the status of a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ContainerStatusResponse {
-    /// How far it is.
+    /// The status.
     #[prost(message, optional, tag = "1")]
     pub status: Option<ContainerStatus>,
 }
 
-/// How far a container is.
+/// The status of a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ContainerStatus {
     /// A [`ContainerState`].
     #[prost(enumeration = "ContainerState", tag = "3")]
     pub state: i32,
-    /// Its exit code, once it has ended.
+    /// Its exit code, if it has exited.
     #[prost(int32, tag = "7")]
     pub exit_code: i32,
     /// `OOMKilled`, `Error`, `Completed`.
@@ -123,21 +123,21 @@ pub struct ContainerStatus {
     pub reason: String,
 }
 
-/// A program to be run in a container.
+/// A request to run a program in a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ExecSync {
-    /// Which container.
+    /// The id of the container.
     #[prost(string, tag = "1")]
     pub container_id: String,
     /// The program and its arguments.
     #[prost(string, repeated, tag = "2")]
     pub cmd: Vec<String>,
-    /// Seconds that it may take; 0: as long as it likes.
+    /// Timeout in seconds; 0 for none.
     #[prost(int64, tag = "3")]
     pub timeout: i64,
 }
 
-/// What a program that ran in a container printed, and its exit code.
+/// The output and exit code of a program that ran in a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Executed {
     /// Its standard output.
@@ -152,16 +152,16 @@ pub struct Executed {
 }
 
 impl Executed {
-    /// What it printed, as text.
+    /// Returns standard output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 }
 
-/// A change of a container's limits.
+/// A request to change a container's limits.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct UpdateResources {
-    /// Which container.
+    /// The id of the container.
     #[prost(string, tag = "1")]
     pub container_id: String,
     /// The limits.
@@ -169,15 +169,15 @@ pub struct UpdateResources {
     pub linux: Option<Resources>,
 }
 
-/// The answer about what a container uses.
+/// The response with a container's statistics.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ContainerStatsResponse {
-    /// What it uses.
+    /// The statistics.
     #[prost(message, optional, tag = "1")]
     pub stats: Option<ContainerStats>,
 }
 
-/// Of containers or of pods: who is first of both.
+/// The response with the statistics of all containers or pods, of which only the ids are read.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct AllStats {
     /// One for each.
@@ -185,7 +185,7 @@ pub struct AllStats {
     pub stats: Vec<StatsOf>,
 }
 
-/// Of whom statistics are.
+/// The subject of statistics.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StatsOf {
     /// Its id.
@@ -193,19 +193,19 @@ pub struct StatsOf {
     pub attributes: Option<Id>,
 }
 
-/// What a container uses.
+/// Statistics of a container.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ContainerStats {
-    /// Of the processors.
+    /// CPU use.
     #[prost(message, optional, tag = "2")]
     pub cpu: Option<CpuUsage>,
-    /// Of memory.
+    /// Memory use.
     #[prost(message, optional, tag = "3")]
     pub memory: Option<MemoryUsage>,
 }
 
 impl ContainerStats {
-    /// Nanoseconds of a processor.
+    /// Returns the CPU time in nanoseconds.
     pub fn cpu(&self) -> u64 {
         self.cpu
             .as_ref()
@@ -213,7 +213,7 @@ impl ContainerStats {
             .map_or(0, |number| number.value)
     }
 
-    /// Bytes that are in use.
+    /// Returns the memory in use, in bytes.
     pub fn memory(&self) -> u64 {
         self.memory
             .as_ref()
@@ -222,10 +222,10 @@ impl ContainerStats {
     }
 }
 
-/// Use of processors.
+/// CPU use.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct CpuUsage {
-    /// Since it was started.
+    /// Nanoseconds since its start.
     #[prost(message, optional, tag = "2")]
     pub nanoseconds: Option<Number>,
 }
@@ -233,12 +233,12 @@ pub struct CpuUsage {
 /// Use of memory.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct MemoryUsage {
-    /// Bytes that are in use.
+    /// Memory in use, in bytes.
     #[prost(message, optional, tag = "2")]
     pub working_set: Option<Number>,
 }
 
-/// What containerd serves.
+/// The response with containerd's status.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StatusResponse {
     /// Its handlers; containerd 1.x lists none.
@@ -246,21 +246,21 @@ pub struct StatusResponse {
     pub handlers: Vec<RuntimeHandler>,
 }
 
-/// A handler, as kubelet learns of it.
+/// A handler, as reported to kubelet.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct RuntimeHandler {
     /// Its name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// What it can do; none if its runtime did not answer.
+    /// Its features; none if its runtime did not answer.
     #[prost(message, optional, tag = "2")]
     pub features: Option<HandlerFeatures>,
 }
 
-/// What a handler can do.
+/// Features of a handler.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct HandlerFeatures {
-    /// Whether it runs pods with a user namespace.
+    /// Whether it supports pods with a user namespace.
     #[prost(bool, tag = "2")]
     pub user_namespaces: bool,
 }

@@ -1,6 +1,6 @@
-// A Linux program for tests of native containers in a pod (sidecars): its first argument says what it does. It is
-// linked statically, so that an image needs this one file only. SIGTERM ends it with exit code 0, which a container's
-// first process gets only if it asks for it.
+// A Linux program for tests of native containers in a pod (sidecars): its first argument selects the action. It is
+// linked statically, so that an image needs only this file. SIGTERM ends it with exit code 0: as a container's first
+// process it needs a handler for that.
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ static void end_with_count(int signal) {
     _exit(counted);
 }
 
-// Counts the signal that stops a systemd, of which none is lost while another waits, and ends with their number.
+// Counts the stop signal of systemd, a real-time signal and therefore queued, and exits with the count.
 static _Noreturn void count_command(void) {
     signal(37, count);
     signal(SIGTERM, end_with_count);
@@ -64,7 +64,7 @@ static _Noreturn void tick_command(void) {
     }
 }
 
-// A path, or "-" for standard input.
+// Opens a path, or standard input for "-".
 static int read_command(const char *path) {
     char buffer[65536];
     int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY);
@@ -81,7 +81,7 @@ static int open_command(const char *path) {
     return puts("opened"), 0;
 }
 
-// The number of a character device.
+// Prints the number of a character device.
 static int device_command(const char *path) {
     struct stat found;
     if (stat(path, &found) != 0) return perror(path), 1;
@@ -89,7 +89,7 @@ static int device_command(const char *path) {
     return printf("%u:%u\n", major(found.st_rdev), minor(found.st_rdev)), 0;
 }
 
-// Stops every process of its pid namespace that it may signal, again and again.
+// Stops every process of its pid namespace that it may signal, repeatedly.
 static _Noreturn void stop_command(void) {
     puts("stopping");
     fflush(stdout);
@@ -112,8 +112,8 @@ static void print_privileges(pid_t pid) {
     fclose(status);
 }
 
-// Attaches to each new process of its pid namespace as soon as it may, and writes what that is allowed at that moment to a
-// file, first of all what is allowed itself.
+// Attaches to each new process of its pid namespace as soon as it is allowed to, and writes that process's privileges at
+// that moment to a file. The first line has its own privileges.
 static int attach_command(const char *path) {
     enum { AHEAD = 8 };
     if (freopen(path, "w", stdout) == NULL) return perror(path), 1;
@@ -137,7 +137,7 @@ static int attach_command(const char *path) {
     }
 }
 
-// The numbers of all processes that this one sees.
+// Lists the pids of all visible processes.
 static int processes_command(void) {
     DIR *folder = opendir("/proc");
     if (folder == NULL) return perror("/proc"), 1;
@@ -147,7 +147,7 @@ static int processes_command(void) {
     return 0;
 }
 
-// The number of its keyring, which keyctl(2) tells by the keyring's special number.
+// Prints the serial number of its keyring, which keyctl(2) returns for the keyring's special id.
 static int keyring_command(void) {
     const long get_keyring_id = 0, of_process = -3;
     long id = syscall(SYS_keyctl, get_keyring_id, of_process, 0);
@@ -155,7 +155,7 @@ static int keyring_command(void) {
     return printf("%ld\n", id) < 0;
 }
 
-// The names in a folder.
+// Lists the names in a folder.
 static int list_command(const char *path) {
     DIR *folder = opendir(path);
     if (folder == NULL) return perror(path), 1;
@@ -163,14 +163,14 @@ static int list_command(const char *path) {
     return 0;
 }
 
-// Writes a text to a file that is there.
+// Writes a text to an existing file.
 static int write_command(const char *path, const char *text) {
     int fd = open(path, O_WRONLY);
     if (fd < 0 || write(fd, text, strlen(text)) < 0) return perror(path), 1;
     return 0;
 }
 
-// A child beside this process; it survives SIGTERM, and both stay until they are ended.
+// Forks a child that survives SIGTERM; both run until they are killed.
 static _Noreturn void family_command(void) {
     if (fork() == 0) {
         signal(SIGTERM, SIG_IGN);
@@ -188,7 +188,7 @@ static void tell_size(int signal) {
     if (write(STDOUT_FILENO, line, (size_t)length) != length) _exit(1);
 }
 
-// Tells the size of its terminal, at first and whenever it changes, and ends when a line was typed.
+// Prints the size of its terminal, at first and after each change, and exits after a typed line.
 static int size_command(void) {
     char typed;
     struct sigaction action = {.sa_handler = tell_size, .sa_flags = SA_RESTART};

@@ -1,5 +1,5 @@
-// A WASI program for tests: its first argument says what it does. Every command has one observable behaviour, so that
-// a test can tell from output and exit code alone what a guest sees of its pod. Failures go to standard error as
+// A WASI program for tests: its first argument selects the action. Every command has one observable behaviour, so that
+// output and exit code alone show a test what a guest sees of its pod. Failures go to standard error as
 // "probe: COMMAND OBJECT: REASON" with exit code 1; a command that does not exist is exit code 2.
 
 #include <dirent.h>
@@ -170,13 +170,13 @@ static int random_command(size_t count) {
     return 0;
 }
 
-// Touches one MiB after the other until somebody ends it, or memory is refused.
+// Touches one MiB after the other until it is killed, or an allocation fails.
 static int oom_command(void) {
     const size_t step = 1 << 20;
     puts("eating memory");
     fflush(stdout);
     for (size_t mebibytes = 0;; mebibytes++) {
-        // Volatile, or the compiler drops an allocation that nobody reads.
+        // Volatile, or the compiler drops the unread allocation.
         volatile char *piece = malloc(step);
         if (piece == NULL) {
             fprintf(stderr, "probe: oom: refused after %zu MiB\n", mebibytes);
@@ -186,7 +186,7 @@ static int oom_command(void) {
     }
 }
 
-// Answers each line that it reads, as an interpreter does; ends at the line "quit" or at the end of its input.
+// Answers each line that it reads, as an interpreter does; exits at the line "quit" or at the end of its input.
 static int repl_command(void) {
     char line[1024];
     for (fputs("> ", stdout), fflush(stdout); fgets(line, sizeof line, stdin) != NULL; fputs("> ", stdout), fflush(stdout)) {

@@ -1,8 +1,8 @@
 //! Guests for tests, each with one observable behaviour: WebAssembly text in `wat/`, C programs in
 //! `c/`.
 //!
-//! [`Guest::bytes`] gives a guest as a runtime meets it. The C programs are compiled by the
-//! testbed's toolchain from [`probe_source`] and [`native_source`].
+//! [`Guest::bytes`] returns a guest's binary. The testbed's toolchain compiles the C programs from
+//! [`probe_source`] and [`native_source`].
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Prints "hello from wasm", exits 0.
 pub const HELLO: Guest = Guest::text("hello", include_str!("../wat/hello.wat"));
-/// As [`HELLO`], with a custom section `wasmedge` whose native code is junk.
+/// As [`HELLO`], with a custom section `wasmedge` of invalid native code.
 pub const HELLO_WITH_NATIVE_SECTION: Guest = Guest::text(
     "hello_with_native_section",
     include_str!("../wat/hello_with_native_section.wat"),
@@ -38,7 +38,7 @@ pub const REST: Guest = Guest::text("rest", include_str!("../wat/rest.wat"));
 pub const BIG_STDOUT: Guest = Guest::text("big_stdout", include_str!("../wat/big_stdout.wat"));
 /// Grows to 256 MiB and prints "grown", or prints "refused" and exits 1.
 pub const GROW: Guest = Guest::text("grow", include_str!("../wat/grow.wat"));
-/// Not WebAssembly at all, and no program of another kind either.
+/// Neither WebAssembly nor a program of another kind.
 pub const NOT_WASM: Guest = Guest {
     name: "not_wasm",
     source: Source::Bytes(b"\x7fWASM this is not a module\n"),
@@ -62,13 +62,13 @@ pub const ALL: &[Guest] = &[
     NOT_WASM,
 ];
 
-/// How many bytes [`BIG_STDOUT`] writes.
+/// Number of bytes that [`BIG_STDOUT`] writes.
 pub const BIG_STDOUT_LENGTH: usize = 10 * 1024 * 1024;
 
 /// One guest.
 #[derive(Debug, Clone, Copy)]
 pub struct Guest {
-    /// Its name, usable in a file name.
+    /// Its name, which is valid in a file name.
     pub name: &'static str,
     source: Source,
 }
@@ -87,7 +87,7 @@ impl Guest {
         }
     }
 
-    /// The binary that a runtime gets.
+    /// Returns the binary.
     pub fn bytes(&self) -> Cow<'static, [u8]> {
         match self.source {
             Source::Text(text) => Cow::Owned(
@@ -98,7 +98,7 @@ impl Guest {
         }
     }
 
-    /// The WebAssembly text it is written in, where it has one.
+    /// Returns its WebAssembly text, if it has one.
     pub fn wat(&self) -> Option<&'static str> {
         match self.source {
             Source::Text(text) => Some(text),
@@ -107,8 +107,8 @@ impl Guest {
     }
 }
 
-/// The first `length` bytes of what [`BIG_STDOUT`] and `probe stdout` write: lines of 16 bytes,
-/// each its own number in 15 hexadecimal digits.
+/// Returns the first `length` bytes that [`BIG_STDOUT`] and `probe stdout` write: lines of 16
+/// bytes, each its own number in 15 hexadecimal digits.
 pub fn pattern(length: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..length.div_ceil(16))
         .flat_map(|number| format!("{number:015x}\n").into_bytes())
@@ -117,12 +117,13 @@ pub fn pattern(length: usize) -> Vec<u8> {
     bytes
 }
 
-/// The C source of `probe`, a WASI program whose first argument says what it does.
+/// Returns the C source of `probe`, a WASI program with its action in the first argument.
 pub fn probe_source() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/c/probe.c"))
 }
 
-/// The C source of `native`, a Linux program for sidecars whose first argument says what it does.
+/// Returns the C source of `native`, a Linux program for sidecars with its action in the first
+/// argument.
 pub fn native_source() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/c/native.c"))
 }
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_native_section_is_in_its_guest_and_in_no_other() {
+    fn native_section_is_in_its_guest_only() {
         let section = b"\x08wasmedge";
         for guest in ALL {
             let has = guest
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pattern_numbers_its_lines_and_can_stop_within_one() {
+    fn pattern_has_numbered_lines_and_may_end_within_one() {
         assert_eq!(pattern(20), b"000000000000000\n0000");
         assert_eq!(
             &pattern(BIG_STDOUT_LENGTH)[BIG_STDOUT_LENGTH - 16..],

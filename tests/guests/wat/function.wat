@@ -1,4 +1,4 @@
-;; Has two functions that one can start: `_start` and `greet` print different lines.
+;; Has two functions that can be started: `_start` and `greet` print different lines.
 (module
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
   (memory (export "memory") 1)

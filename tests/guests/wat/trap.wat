@@ -1,4 +1,4 @@
-;; Traps, two calls deep, so that a backtrace has something to show.
+;; Traps, two calls deep, so that a backtrace has two frames.
 (module
   (memory (export "memory") 1)
   (func $inner unreachable)

@@ -196,7 +196,7 @@ mod tests {
     fn file_that_differs_from_the_index_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a_1_all.deb");
-        fs::write(&file, "not what the index says").unwrap();
+        fs::write(&file, "not the indexed content").unwrap();
         let error = check(&suite::Archive {
             file,
             sha256: "00".repeat(32),

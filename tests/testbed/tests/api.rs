@@ -1,8 +1,8 @@
-//! The API as a real API server has it: what it stores, fills in and refuses, and who may do what.
+//! The API on a real API server: stored objects, defaults, refusals, and rights.
 //!
-//! * [`fixture`]: the API server that all tests share, and how objects get there.
-//! * [`refusals`]: every rule of the schema, with what keeps it and what breaks it.
-//! * [`life`]: defaults, what cannot be changed later, status, columns.
+//! * [`fixture`]: the API server that all tests share, and the requests to it.
+//! * [`refusals`]: every rule of the schema, with specs that keep and that break it.
+//! * [`life`]: defaults, immutable fields, status, columns.
 //! * [`rights`]: the roles that are generated for the chart.
 //! * [`samples`]: the manifests of `docs/samples`.
 

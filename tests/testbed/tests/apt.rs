@@ -1,4 +1,4 @@
-//! apt with a state of its own, against the machine's real mirror.
+//! apt with a separate state, on the machine's real mirror.
 
 use testbed::apt::{self, Dependencies, Request};
 use testbed::cache::Cache;
@@ -38,17 +38,17 @@ fn package_is_fetched_with_its_dependencies_and_then_cached() {
         .clone();
     assert!(
         zlib.version.starts_with("1:"),
-        "the epoch belongs to the version: {}",
+        "the version has no epoch: {}",
         zlib.version
     );
 
-    // No index, no package: only the entry itself is left to answer from.
+    // Without index and packages, only the cache entry is left.
     std::fs::remove_dir_all(folder.path().join("apt-state")).unwrap();
     let second = apt::fetch(&cache, &follow).unwrap();
     assert_eq!((second.root, second.packages), (first.root, first.packages));
     assert!(
         !folder.path().join("apt-state").exists(),
-        "the second time asked the network"
+        "the second call used the network"
     );
 
     let leave = Request {

@@ -1,10 +1,10 @@
-//! The cluster class: one kind cluster of three nodes, the runtime on one worker, pods as a user
-//! would write them.
+//! The cluster class: one kind cluster of three nodes, the runtime on one worker, and pods as users
+//! write them.
 //!
-//! `cargo xtask test --class cluster` prepares what is needed and says where; without that, every
-//! test is reported as ignored, with the reason. Themes, one file each: [`life`], [`commands`],
-//! [`resources`], [`network`], [`images`], [`volumes`], [`sidecars`], [`placement`], [`examples`].
-//! Each test has a namespace of its own.
+//! `cargo xtask test --class cluster` prepares the artifacts and passes their paths; without that,
+//! every test is reported as ignored, with the reason. One file for each theme: [`life`],
+//! [`commands`], [`resources`], [`network`], [`images`], [`volumes`], [`sidecars`], [`placement`],
+//! [`examples`]. Each test has a namespace of its own.
 
 use std::process::ExitCode;
 
@@ -37,7 +37,8 @@ mod examples;
 
 use fixture::{Fixture, Test};
 
-/// How many tests run at a time: most of a test's time is waiting for the cluster's own loops.
+/// Number of tests that run at a time: most of a test's time is waiting for the cluster's own
+/// loops.
 const THREADS: usize = 3;
 
 const THEMES: &[&[Test]] = &[

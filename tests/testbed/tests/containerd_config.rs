@@ -1,9 +1,10 @@
-//! The node installer's edits of containerd's configuration, judged by real containerds of four
-//! lines: what each makes of its files before, with and after our handlers. Part of the node class.
+//! The node installer's edits of containerd's configuration, checked with real containerds of four
+//! release lines: how each reads its files before, with and after this project's handlers. Part of
+//! the node class.
 //!
-//! No containerd is started: each is asked by `config dump`. `cargo xtask test --class node`
-//! prepares the programs and says where they are; without that, every test is reported as ignored,
-//! with the reason.
+//! No containerd is started: each runs `config dump`. `cargo xtask test --class node` prepares the
+//! programs and passes their paths; without that, every test is reported as ignored, with the
+//! reason.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ mod written_back;
 
 use daemon::Daemon;
 
-/// A rule, how to see that it holds, and the containerds that it is about.
+/// A test: a rule, and the function that checks it on one containerd.
 struct Test {
     name: &'static str,
     body: fn(&Daemon) -> Result<()>,

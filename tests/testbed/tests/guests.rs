@@ -1,5 +1,5 @@
-//! Every guest and example is compiled, packed in each form, and read back from layout, archive and
-//! registry.
+//! Tests of all guests and examples: compiled, packed in each form, and read back from layout,
+//! archive and registry.
 
 use std::fs;
 use std::process::Command;
@@ -13,7 +13,7 @@ use testbed::image::{
 use testbed::registry::Registry;
 use testbed::toolchain;
 
-/// Every form in which `guest` can be packed.
+/// Packs `guest` in every form.
 fn forms(reference: &str, guest: &[u8]) -> Result<Vec<Packed>> {
     let rootfs = RootfsImage::of_guest(reference, guest);
     let layered = |layer| {
@@ -145,7 +145,7 @@ fn the_native_program_needs_no_library() {
     assert!(!wants_a_loader(&fs::read(&program).unwrap()));
 }
 
-/// Whether an ELF file has a program header that names a dynamic loader.
+/// Returns whether an ELF file has a program header that names a dynamic loader.
 fn wants_a_loader(elf: &[u8]) -> bool {
     const PT_INTERP: usize = 3;
     let half = |at: usize| usize::from(u16::from_le_bytes([elf[at], elf[at + 1]]));

@@ -1,9 +1,10 @@
-//! The node installer's edge to containerd, on real containerds with CRI and the bundle's shim:
-//! what they serve, and the smoke guest in all the ways that it can end. Part of the node class.
+//! The node installer's use of containerd, on real containerds with CRI and the bundle's shim: the
+//! reported handlers, and the smoke guest with all results. Part of the node class.
 //!
-//! `cargo xtask test --class node` prepares what is needed and says where; without that, every test
-//! is reported as ignored, with the reason. The tests of one containerd follow each other: a smoke
-//! test removes what is left of earlier ones, so two at a time would remove each other's.
+//! `cargo xtask test --class node` prepares the artifacts and passes their paths; without that,
+//! every test is reported as ignored, with the reason. The tests of one containerd run one after
+//! the other: a smoke test removes the containers of earlier ones, so concurrent ones would remove
+//! each other's.
 
 use std::convert::Infallible;
 use std::fs;
@@ -30,20 +31,20 @@ mod usage;
 
 use usage::containers_of_a_launcher_are_found_without_containerds_state_folder;
 
-/// How long a smoke test may take here.
+/// Timeout of a smoke test.
 const SMOKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// CRI's namespace.
 const NAMESPACE: &str = "k8s.io";
 /// The handler that runs guests.
 const HANDLER: &str = "wasmedge";
-/// The same shim, without options.
+/// A handler of the same shim, without options.
 const PLAIN: &str = "plain";
-/// A handler whose program is missing.
+/// A handler with a missing program.
 const BROKEN: &str = "broken";
-/// The image with the smoke guest, as the installer's own.
+/// The image with the smoke guest, a copy of the installer's.
 const SMOKE: &str = "localhost/smoke:1";
 
-/// A rule, and how to see that it holds.
+/// A test: a rule, and the function that checks it.
 struct Test {
     name: &'static str,
     body: fn(&Node) -> Result<()>,
@@ -96,13 +97,13 @@ fn main() -> Result<ExitCode> {
     })
 }
 
-/// One containerd in an isolated namespace of its own.
+/// A containerd in an isolated namespace of its own.
 struct Node {
     containerd: Containerd,
-    /// The socket as this process reaches it.
+    /// The socket's path for this process.
     socket: PathBuf,
     logs: PathBuf,
-    /// The launcher of the handlers that work.
+    /// The launcher of the working handlers.
     launcher: PathBuf,
     runtime: tokio::runtime::Runtime,
 }
@@ -211,7 +212,7 @@ impl Node {
         self.block(async |cri| smoke::run(cri, plan).await)
     }
 
-    /// How a smoke test fails that has to.
+    /// Runs a smoke test that must fail, and returns its error.
     fn failure(&self, plan: &Smoke) -> Result<SmokeError> {
         match self.smoke(plan) {
             Ok(passed) => bail!("the smoke test passed ({passed:?}), with {plan:?}"),
@@ -219,7 +220,7 @@ impl Node {
         }
     }
 
-    /// The containers that CRI has, of any pod.
+    /// Returns the containers of all pods in CRI.
     fn containers(&self) -> Result<String> {
         self.containerd
             .ctr()
@@ -227,7 +228,7 @@ impl Node {
             .text()
     }
 
-    /// That nothing of a smoke test is left.
+    /// Checks that nothing of a smoke test is left.
     fn check_clean(&self) -> Result<()> {
         let containers = self.containers()?;
         ensure!(
@@ -242,7 +243,7 @@ impl Node {
     }
 }
 
-/// The image of a pod's first container: a program that sleeps until it is told to end.
+/// Packs the image of a pod's pause container: a program that sleeps until it gets a signal.
 fn pause(program: &Path) -> Result<RootfsImage> {
     let bytes = fs::read(program).with_context(|| format!("read {}", program.display()))?;
     Ok(RootfsImage {
@@ -253,7 +254,7 @@ fn pause(program: &Path) -> Result<RootfsImage> {
     })
 }
 
-/// An image in which another guest stands in the smoke guest's place.
+/// Packs an image with another guest in the smoke guest's place.
 fn holding(guest: Guest) -> Result<RootfsImage> {
     Ok(RootfsImage {
         reference: image_of(guest),
@@ -385,11 +386,11 @@ fn smoke_guest_that_does_not_exit_times_out_and_is_removed(node: &Node) -> Resul
 
 fn containers_of_a_killed_installer_are_removed_by_the_next_one(node: &Node) -> Result<()> {
     let endless = node.plan(HANDLER, &image_of(SPIN));
-    // Dropped in the middle, as a kill does it: the guest goes on, and nobody tidies up.
+    // Dropped half-way, as by a kill: the guest keeps running, and nothing cleans up.
     let cut = node.block(async |cri| {
         tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await
     });
-    ensure!(cut.is_err(), "a guest without end came to one: {cut:?}");
+    ensure!(cut.is_err(), "an endless guest exited: {cut:?}");
     let left = node.containers()?;
     ensure!(
         left.lines().count() == 2,
@@ -404,8 +405,8 @@ fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) 
     let cut = node.block(async |cri| {
         tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await
     });
-    ensure!(cut.is_err(), "a guest without end came to one: {cut:?}");
-    // As after a sandbox was removed while containerd created the container: CRI knows the
+    ensure!(cut.is_err(), "an endless guest exited: {cut:?}");
+    // The state after a sandbox was removed while containerd created the container: CRI has the
     // container and no sandbox.
     let ctr = |args: &[&str]| {
         node.containerd
@@ -420,7 +421,7 @@ fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) 
         "labels.\"io.cri-containerd.kind\"==sandbox",
     ])
     .text()?;
-    // CRI deletes the task too once it was killed, so either may be late.
+    // CRI deletes the task too once it is killed, so either may come too late.
     let removed = || {
         ctr(&["tasks", "rm", "--force", &sandbox]).output()?;
         Ok(ctr(&["containers", "rm", &sandbox])
@@ -448,11 +449,11 @@ fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) 
     node.check_clean()
 }
 
-/// Runs the smoke guest on a containerd that was restarted.
+/// Runs the smoke guest on a restarted containerd.
 fn smoke_after_restart(node: &Node) -> Result<()> {
     let smoked = || match node.smoke(&node.plan(HANDLER, SMOKE)) {
         Ok(passed) => Ok(Some(passed)),
-        // Images are found again one by one.
+        // containerd finds its images again one after the other.
         Err(SmokeError::NoImage { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     };
@@ -466,9 +467,9 @@ fn smoke_after_restart(node: &Node) -> Result<()> {
 }
 
 fn smoke_guest_is_started_again_if_its_sandbox_is_stopped(node: &Node) -> Result<()> {
-    // As the kubelet does it, which does not know the pod, but sooner: from the moment when the
-    // sandbox is there, until its container has been created in most cases. A guest may be too
-    // quick for the longer pauses.
+    // As kubelet does, which does not know the pod, but sooner: from the creation of the sandbox
+    // until, in most cases, after that of its container. A guest may be too quick for the longer
+    // delays.
     let mut stopped = 0;
     for pause in [1, 5, 10, 15, 20, 30, 40, 60, 80] {
         let plan = Smoke {
@@ -488,9 +489,9 @@ fn smoke_guest_is_started_again_if_its_sandbox_is_stopped(node: &Node) -> Result
                 failed = interference => failed.map(|never| match never {}),
             }
         })?;
-        passed.with_context(|| format!("with a pause of {pause} ms"))?;
+        passed.with_context(|| format!("with a delay of {pause} ms"))?;
         node.check_clean()
-            .with_context(|| format!("after a pause of {pause} ms"))?;
+            .with_context(|| format!("after a delay of {pause} ms"))?;
     }
     ensure!(stopped > 0, "no sandbox was stopped");
     Ok(())
@@ -500,7 +501,7 @@ fn client_waits_for_a_restarted_containerd(node: &Node) -> Result<()> {
     let cri = node.runtime.block_on(async { Cri::at(&node.socket) });
     node.runtime.block_on(cri.served())?;
     node.containerd.restart()?;
-    // The same client, whose connection the restart has cut.
+    // The same client, on a connection that the restart has closed.
     let served = node.runtime.block_on(cri.wait_until_ready(SMOKE_TIMEOUT))?;
     ensure!(served.handlers.has(HANDLER) == Some(true), "{served:?}");
     smoke_after_restart(node)?;

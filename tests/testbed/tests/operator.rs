@@ -1,10 +1,10 @@
-//! The operator on a real cluster: what nodes go through, and what they are like afterwards.
+//! The operator on a real cluster: changes of nodes, and their state afterwards.
 //!
-//! `cargo xtask test --class cluster` runs it, on a cluster of its own, one test after the other:
-//! each changes nodes. Each test makes its own runtimes and takes them away again, and after each
-//! every node has to be byte for byte what it was before, with every pod that ran there before
-//! still running. Themes: [`release`] and [`ways_out`], which begin without the operator,
-//! [`install`], [`upgrade`], [`options`], [`failures`], [`disturbances`], [`removal`], [`rights`].
+//! `cargo xtask test --class cluster` runs it on a separate cluster, one test after the other: each
+//! changes nodes. Each test creates and removes its own runtimes. After each, every node must be
+//! byte for byte what it was before, with all earlier pods still running. Themes: [`release`] and
+//! [`ways_out`], which begin without the operator, [`install`], [`upgrade`], [`options`],
+//! [`failures`], [`disturbances`], [`removal`], [`rights`].
 
 use std::process::ExitCode;
 
@@ -41,8 +41,8 @@ mod rights;
 
 use fixture::{Fixture, Test};
 
-/// The releases come first: how long the first pod takes counts on a cluster that has never seen
-/// the runtime.
+/// The releases come first: the duration until the first pod is measured on a cluster that has
+/// never had the runtime.
 const THEMES: &[&[Test]] = &[
     release::TESTS,
     ways_out::TESTS,

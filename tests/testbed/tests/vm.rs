@@ -1,8 +1,8 @@
 //! The vm class: the core of the node class in an emulated machine with systemd and cgroup v2.
 //!
-//! The tests themselves are the program `vm-inside`. All that are asked for run in one machine,
-//! booted once; each is a test here. `cargo xtask test --class vm` prepares what is needed and says
-//! where; without that, one test is reported as ignored, with the reason.
+//! The tests are in the program `vm-inside`. All selected ones run in one machine, booted once;
+//! each is reported as a test here. `cargo xtask test --class vm` prepares the artifacts and passes
+//! their paths; without that, one test is reported as ignored, with the reason.
 
 use std::collections::HashMap;
 use std::fs;
@@ -75,7 +75,7 @@ fn test_result(outcome: Option<Outcome>) -> Result<(), Failed> {
         .map_or(Ok(()), |failure| Err(failure.into()))
 }
 
-/// What is on the machine's second disk.
+/// Returns the parts on the machine's second disk.
 fn parts(run: &Run, prepared: &Prepared, wanted: &str) -> Result<Vec<Part>> {
     let folder = run.disk_folder()?.join("made");
     let read = |file: &Path| fs::read(file).with_context(|| format!("read {}", file.display()));
@@ -83,7 +83,7 @@ fn parts(run: &Run, prepared: &Prepared, wanted: &str) -> Result<Vec<Part>> {
         read(&prepared.guests.probe)?,
         read(&prepared.guests.native)?,
     );
-    // The files of containers: as a folder, and as an image.
+    // The containers' files: as a folder, and as an image.
     let files = [
         ("app.wasm", 0o644, probe),
         ("hello.wasm", 0o644, HELLO.bytes().into_owned()),
@@ -111,13 +111,13 @@ fn parts(run: &Run, prepared: &Prepared, wanted: &str) -> Result<Vec<Part>> {
     };
     image("registry.test/mixed:1", "/app.wasm", entries)?
         .write_archive(&images.join("mixed.tar"))?;
-    // Nothing in it is ever run: the host holds pods itself.
+    // Its program is never run: the host holds pods itself.
     image("localhost/pause:1", "/nothing", Vec::new())?.write_archive(&images.join("pause.tar"))?;
     let containerd = prepared
         .containerds
         .iter()
         .find(|install| install.name == "current")
-        .context("no containerd of our own was made")?;
+        .context("no pinned containerd was built")?;
     Ok(vec![
         Part::new("runtime", &prepared.bundle),
         Part::new("bin", &containerd.bin),

@@ -1,9 +1,9 @@
-//! The tests, by theme; each is run with both drivers.
+//! The tests, by theme; each runs with both cgroup drivers.
 //!
-//! * [`run`]: containers that end by themselves, and further processes in them.
-//! * [`limits`]: limits, statistics, freezing.
-//! * [`faults`]: what dies, and what stays.
-//! * [`pod`]: a pod as kubelet asks for it.
+//! * [`run`]: containers that exit, and further processes in them.
+//! * [`limits`]: limits, statistics, pause.
+//! * [`faults`]: restarts and losses.
+//! * [`pod`]: a pod of CRI.
 
 use anyhow::Result;
 
@@ -14,14 +14,14 @@ mod limits;
 mod faults;
 mod pod;
 
-/// A rule, and how to see that it holds.
+/// A test: a rule, and the function that checks it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Check {
     pub(crate) name: &'static str,
     pub(crate) body: fn(&Fixture, Driver) -> Result<()>,
 }
 
-/// Makes a list of tests from functions, named as these are.
+/// Makes a list of tests from functions with these names.
 macro_rules! checks {
     ($($name:ident),+ $(,)?) => {
         pub(super) const CHECKS: &[super::Check] = &[$(super::Check { name: stringify!($name),
@@ -30,7 +30,7 @@ macro_rules! checks {
 }
 use checks;
 
-/// All of them. Those that kill the host are the last.
+/// Returns all tests. Those that kill the host are the last.
 pub(crate) fn themes() -> impl Iterator<Item = &'static Check> {
     [run::CHECKS, limits::CHECKS, pod::CHECKS, faults::CHECKS]
         .into_iter()

@@ -23,13 +23,13 @@ use tokio::runtime::Runtime;
 
 use crate::wait::{self, TIMEOUT};
 
-/// Where it listens.
+/// containerd's socket.
 const ADDRESS: &str = "/run/containerd/containerd.sock";
-/// The namespace of everything that is asked for.
+/// The containerd namespace of all requests.
 pub(crate) const NAMESPACE: &str = "vm";
-/// The topic of events that we publish, to see that we follow.
+/// Topic of published events that show that the subscription is active.
 const PROBE_TOPIC: &str = "/vm/mark";
-/// What types of OCI's documents are called.
+/// Prefix of the type URLs of OCI documents.
 const OCI: &str = "types.containerd.io/opencontainers/runtime-spec/1";
 
 /// An event: its topic, and its message.
@@ -39,7 +39,7 @@ pub(crate) struct Event {
     pub(crate) message: Vec<u8>,
 }
 
-/// The fields of containerd's `events/task.proto` that are looked at here.
+/// The fields of containerd's `events/task.proto` that are used here.
 #[derive(Clone, PartialEq, prost::Message)]
 struct TaskExit {
     #[prost(string, tag = "1")]
@@ -48,7 +48,7 @@ struct TaskExit {
     exit_status: u32,
 }
 
-/// The client. containerd may be restarted under it.
+/// The client. It works across restarts of containerd.
 #[derive(Debug)]
 pub(crate) struct Containerd {
     runtime: Runtime,
@@ -79,8 +79,8 @@ impl Containerd {
         Ok(containerd)
     }
 
-    /// Follows events, once more after a restart of containerd; when it returns, none of those to
-    /// come is missed.
+    /// Follows events, again after a restart of containerd; when it returns, no later event is
+    /// missed.
     pub(crate) fn follow(&self) -> Result<()> {
         let filters = vec![
             "topic~=\"^/tasks/\"".to_owned(),
@@ -90,7 +90,7 @@ impl Containerd {
         let events = Arc::clone(&self.events);
         let followed = self.events_of(PROBE_TOPIC);
         self.runtime.spawn(async move {
-            // This ends no sooner than there is an event: nothing else makes containerd answer.
+            // The call returns only with the first event: nothing else makes containerd answer.
             let push = |topic, message| {
                 events
                     .lock()
@@ -129,10 +129,10 @@ impl Containerd {
                 self.events.lock().unwrap_or_else(PoisonError::into_inner)
             )
         };
-        wait::until("an event of our own to come back", seen, evidence)
+        wait::until("a published event to be received", seen, evidence)
     }
 
-    /// How many events of this topic there were.
+    /// Returns the number of events of this topic.
     fn events_of(&self, topic: &str) -> usize {
         self.events
             .lock()
@@ -142,7 +142,7 @@ impl Containerd {
             .count()
     }
 
-    /// The topics of all events that name a container, in their order.
+    /// Returns the topics of all events with a container's id, in their order.
     pub(crate) fn topics_of(&self, id: &str) -> Vec<String> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         // The id is the first text in each of these messages.
@@ -159,7 +159,7 @@ impl Containerd {
             .collect()
     }
 
-    /// The exit code in the event of a container's end, if it was told.
+    /// Returns the exit code in a container's exit event, if it was published.
     pub(crate) fn published_exit_of(&self, id: &str) -> Option<u32> {
         let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = events
@@ -171,12 +171,12 @@ impl Containerd {
             .map(|end| end.exit_status)
     }
 
-    /// Its connection, for other services.
+    /// Returns its connection, for other services.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    /// Runs a call to its end.
+    /// Runs a call to completion.
     pub(crate) fn block_on<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
             tokio::time::timeout(TIMEOUT, call)
@@ -185,7 +185,7 @@ impl Containerd {
         })
     }
 
-    /// Makes a container that `runtime` runs with these options, a table of TOML.
+    /// Creates a container that `runtime` runs with these options, a TOML table.
     pub(crate) fn make(&self, id: &str, runtime: &str, options: &str, spec: &Value) -> Result<()> {
         let spec = Some(Any {
             type_url: format!("{OCI}/Spec"),
@@ -224,8 +224,8 @@ impl Containerd {
         .map(drop)
     }
 
-    /// Creates a task whose root is an overlay with these options, and whose output goes to a file;
-    /// its process.
+    /// Creates a task with an overlay of these options as its root and a file for its output;
+    /// returns its pid.
     pub(crate) fn create(&self, id: &str, overlay: Vec<String>, stdout: &str) -> Result<u32> {
         let mount = containerd_client::types::Mount {
             r#type: "overlay".to_owned(),
@@ -247,8 +247,8 @@ impl Containerd {
         .map(|answer| answer.pid)
     }
 
-    /// Starts a task, or the process `exec` in it; the empty name is that of the task itself, here
-    /// and below.
+    /// Starts a task, or the process `exec` in it. Here and below the empty name is the task's main
+    /// process.
     pub(crate) fn start(&self, id: &str, exec: &str) -> Result<()> {
         let request = StartRequest {
             container_id: id.to_owned(),
@@ -261,14 +261,14 @@ impl Containerd {
         .map(drop)
     }
 
-    /// What containerd knows of a process.
+    /// Returns containerd's state of a process.
     pub(crate) fn state(&self, id: &str, exec: &str) -> Result<Process> {
         let request = GetRequest {
             container_id: id.to_owned(),
             exec_id: exec.to_owned(),
         };
         let answer = self.call(
-            &format!("ask for the state of {id} {exec}"),
+            &format!("read the state of {id} {exec}"),
             self.tasks().get(named(request)),
         )?;
         answer
@@ -276,7 +276,7 @@ impl Containerd {
             .with_context(|| format!("no state of {id} {exec}"))
     }
 
-    /// Waits until a process has ended; its exit code.
+    /// Waits until a process has ended, and returns its exit code.
     pub(crate) fn wait(&self, id: &str, exec: &str) -> Result<u32> {
         let request = WaitRequest {
             container_id: id.to_owned(),
@@ -303,7 +303,7 @@ impl Containerd {
         .map(drop)
     }
 
-    /// Removes a task that has ended; its exit code.
+    /// Deletes an ended task, and returns its exit code.
     pub(crate) fn delete(&self, id: &str) -> Result<u32> {
         let request = DeleteTaskRequest {
             container_id: id.to_owned(),
@@ -372,7 +372,7 @@ impl Containerd {
         .map(drop)
     }
 
-    /// Removes a process `exec` that has ended; its exit code.
+    /// Deletes an ended process `exec`, and returns its exit code.
     pub(crate) fn delete_exec(&self, id: &str, exec: &str) -> Result<u32> {
         let request = DeleteProcessRequest {
             container_id: id.to_owned(),
@@ -385,13 +385,13 @@ impl Containerd {
         .map(|answer| answer.exit_status)
     }
 
-    /// The metrics of a task, as they are sent.
+    /// Returns the metrics of a task, as they are sent.
     pub(crate) fn metrics(&self, id: &str) -> Result<Any> {
         let request = MetricsRequest {
             filters: vec![format!("id=={id}")],
         };
         let answer = self.call(
-            &format!("ask for the metrics of {id}"),
+            &format!("read the metrics of {id}"),
             self.tasks().metrics(named(request)),
         )?;
         answer
@@ -415,7 +415,7 @@ impl Containerd {
     }
 }
 
-/// A request in our namespace.
+/// Makes a request in the client's namespace.
 fn named<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert(
@@ -425,7 +425,7 @@ fn named<T>(message: T) -> Request<T> {
     request
 }
 
-/// `runtimeoptions.v1.Options` with a table.
+/// Encodes a `runtimeoptions.v1.Options` with a table.
 fn table(text: &str) -> Vec<u8> {
     #[derive(Clone, PartialEq, prost::Message)]
     struct Options {

@@ -17,7 +17,7 @@ impl Caller for Containerd {
     {
         let path: PathAndQuery = format!("/{method}")
             .parse()
-            .expect("a method's name is a path");
+            .expect("a method's name is a valid path");
         self.block_on(async {
             let mut client = Grpc::new(self.channel());
             client.ready().await.context("reach containerd")?;

@@ -1,5 +1,5 @@
-//! What the tests stand on: containers whose cgroups one driver sets up, and how to see that
-//! nothing is left of them.
+//! The fixture of the tests: containers with the cgroups of one driver, and checks of their
+//! clean-up.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use serde_json::{Value, json};
 use crate::containerd::{Containerd, NAMESPACE};
 use crate::{machine, wait};
 
-/// The runtime, as containerd finds it.
+/// The runtime type.
 pub(crate) const RUNTIME: &str = "io.containerd.wasmedge.v1";
 /// The image with all guests and the Linux program.
 pub(crate) const IMAGE: &str = "registry.test/mixed:1";
 /// The same files, unpacked.
 const ROOT: &str = "/parts/root";
-/// Where containers write.
+/// The folder that containers write to.
 const FOLDER: &str = "/var/lib/vm-inside";
-/// Where the host's containers have their records.
+/// The folder of the host's records of containers.
 const RECORDS: &str = "/run/containerd/wasmedge";
 
-/// Who sets up cgroups.
+/// The cgroup driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Driver {
-    /// The runtime itself.
+    /// The runtime itself sets up cgroups.
     Cgroupfs,
-    /// systemd, as scopes.
+    /// systemd sets up cgroups as scopes.
     Systemd,
 }
 
@@ -39,7 +39,7 @@ impl Driver {
         }
     }
 
-    /// The runtime's options.
+    /// Returns the runtime's options.
     fn options(self) -> &'static str {
         match self {
             Self::Cgroupfs => "SystemdCgroup = false\n",
@@ -47,14 +47,14 @@ impl Driver {
         }
     }
 
-    /// A file with the runtime's options, for `ctr`.
+    /// Writes a file with the runtime's options for `ctr`, and returns its path.
     pub(crate) fn options_file(self) -> Result<String> {
         let file = format!("{FOLDER}/{}.toml", self.name());
         fs::write(&file, self.options()).with_context(|| format!("write {file}"))?;
         Ok(file)
     }
 
-    /// `linux.cgroupsPath` of a container.
+    /// Returns `linux.cgroupsPath` of a container.
     pub(crate) fn cgroups_path(self, id: &str) -> String {
         match self {
             Self::Cgroupfs => format!("/vm/{id}"),
@@ -62,7 +62,7 @@ impl Driver {
         }
     }
 
-    /// The folder of its cgroup.
+    /// Returns the folder of its cgroup.
     pub(crate) fn cgroup(self, id: &str) -> PathBuf {
         let below = match self {
             Self::Cgroupfs => format!("vm/{id}"),
@@ -71,7 +71,7 @@ impl Driver {
         Path::new(machine::CGROUPS).join(below)
     }
 
-    /// The cgroup of a pod, as kubelet names it.
+    /// Returns the cgroup of a pod by kubelet's name.
     pub(crate) fn pods_parent(self, pod: &str) -> String {
         match self {
             Self::Cgroupfs => format!("/vmpods/{pod}"),
@@ -80,7 +80,7 @@ impl Driver {
     }
 }
 
-/// One containerd with what tests ask of it.
+/// One containerd with the tests' images and default spec.
 #[derive(Debug)]
 pub(crate) struct Fixture {
     pub(crate) containerd: Containerd,
@@ -89,13 +89,13 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    /// Waits for containerd and gives it the images.
+    /// Waits for containerd and imports the images.
     pub(crate) fn prepare() -> Result<Self> {
         ensure!(
             Path::new(machine::CGROUPS)
                 .join("cgroup.controllers")
                 .exists(),
-            "{} is no cgroup v2",
+            "{} is not cgroup v2",
             machine::CGROUPS
         );
         fs::create_dir_all(FOLDER).with_context(|| format!("make {FOLDER}"))?;
@@ -123,7 +123,7 @@ impl Fixture {
         })
     }
 
-    /// An id that no other container has.
+    /// Returns a unique container id.
     pub(crate) fn id(&self, driver: Driver, what: &str) -> String {
         format!(
             "{what}{}{}",
@@ -132,12 +132,12 @@ impl Fixture {
         )
     }
 
-    /// A container of this command line, started.
+    /// Starts a container of this command line.
     pub(crate) fn run(&self, driver: Driver, args: &[&str]) -> Result<Container<'_>> {
         self.run_limited(driver, args, &json!({}))
     }
 
-    /// The same, with more of OCI's `linux.resources`.
+    /// As [`Fixture::run`], with additions to OCI's `linux.resources`.
     pub(crate) fn run_limited(
         &self,
         driver: Driver,
@@ -149,7 +149,7 @@ impl Fixture {
         spec["process"]["args"] = json!(args);
         spec["process"]["terminal"] = json!(false);
         spec["linux"]["cgroupsPath"] = json!(driver.cgroups_path(&id));
-        for (key, value) in resources.as_object().context("resources are a table")? {
+        for (key, value) in resources.as_object().context("resources are not a table")? {
             spec["linux"]["resources"][key] = value.clone();
         }
         let container = Container {
@@ -177,7 +177,7 @@ pub(crate) fn nothing_left(namespace: &str, id: &str) -> Result<()> {
     )
 }
 
-/// What there is of a container: cgroups, units, mounts, its record and its bundle.
+/// Returns the resources of a container: cgroups, units, mounts, its record and its bundle.
 fn resources_of(namespace: &str, id: &str) -> Result<Vec<String>> {
     let mut left: Vec<String> = machine::cgroups_naming(id)
         .iter()
@@ -185,7 +185,7 @@ fn resources_of(namespace: &str, id: &str) -> Result<Vec<String>> {
         .collect();
     left.extend(machine::units(&format!("*{id}*"))?);
     left.extend(machine::mounts_naming(id)?);
-    // Records are in a folder for each containerd.
+    // Records are in one folder for each containerd.
     let records = fs::read_dir(RECORDS)
         .into_iter()
         .flatten()
@@ -203,12 +203,12 @@ fn resources_of(namespace: &str, id: &str) -> Result<Vec<String>> {
     Ok(left)
 }
 
-/// Runs `ctr` to its end and returns what it printed.
+/// Runs `ctr` to completion and returns its output.
 pub(crate) fn ctr(args: &[&str]) -> Result<String> {
     machine::output("/parts/bin/ctr", args)
 }
 
-/// A container that was started. When it is dropped, what is left of it is removed.
+/// A started container. Its leftovers are removed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Container<'a> {
     fixture: &'a Fixture,
@@ -236,7 +236,7 @@ impl Container<'_> {
         containerd.start(&self.id, "")
     }
 
-    /// What it has printed so far.
+    /// Returns its output so far.
     pub(crate) fn text(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default()
     }
@@ -256,7 +256,7 @@ impl Container<'_> {
             .map(|state| state.pid)
     }
 
-    /// A file of its cgroup.
+    /// Reads a file of its cgroup.
     pub(crate) fn cgroup(&self, file: &str) -> Result<String> {
         let path = self.driver.cgroup(&self.id).join(file);
         fs::read_to_string(&path)
@@ -264,12 +264,12 @@ impl Container<'_> {
             .with_context(|| format!("read {}", path.display()))
     }
 
-    /// Waits for its end; its exit code.
+    /// Waits for its exit, and returns its exit code.
     pub(crate) fn wait(&self) -> Result<u32> {
         self.fixture.containerd.wait(&self.id, "")
     }
 
-    /// Adds the process `exec` of this command line, and starts it.
+    /// Adds the process `exec` with this command line, and starts it.
     pub(crate) fn exec(&self, exec: &str, args: &[&str]) -> Result<()> {
         let mut process = self.process.clone();
         process["args"] = json!(args);
@@ -279,12 +279,12 @@ impl Container<'_> {
         self.fixture.containerd.start(&self.id, exec)
     }
 
-    /// Where a further process writes.
+    /// Returns the output file of a further process.
     fn output_of(&self, exec: &str) -> String {
         format!("{FOLDER}/{}-{exec}.out", self.id)
     }
 
-    /// Waits for the end of a further process: what it printed, and its exit code.
+    /// Waits for the exit of a further process; returns its output and exit code.
     pub(crate) fn end_of(&self, exec: &str) -> Result<(String, u32)> {
         let code = self.fixture.containerd.wait(&self.id, exec)?;
         self.fixture.containerd.delete_exec(&self.id, exec)?;
@@ -294,14 +294,14 @@ impl Container<'_> {
         ))
     }
 
-    /// Ends it with a signal, waits for that, and removes its task; its exit code.
+    /// Kills it with a signal, waits for its exit, and deletes its task; returns its exit code.
     pub(crate) fn end(&self, signal: u32) -> Result<u32> {
         self.fixture.containerd.kill(&self.id, signal)?;
         self.wait()?;
         self.delete()
     }
 
-    /// Removes the task, which has ended; its exit code.
+    /// Deletes the ended task, and returns its exit code.
     pub(crate) fn delete(&self) -> Result<u32> {
         self.fixture.containerd.delete(&self.id)
     }
@@ -309,8 +309,8 @@ impl Container<'_> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        // After a failure these undo what is left; otherwise there is no task any more, which they
-        // say.
+        // After a failure these calls remove the leftovers; otherwise there is no task, and they
+        // fail harmlessly.
         let containerd = &self.fixture.containerd;
         if containerd.state(&self.id, "").is_ok() {
             let _ = containerd

@@ -1,4 +1,4 @@
-//! What the machine shows: its processes, its cgroups, systemd's units, and the journal.
+//! Inspection of the machine: processes, cgroups, systemd's units, and the journal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// Where the one hierarchy of cgroups is mounted.
+/// The mount point of the cgroup hierarchy.
 pub(crate) const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Runs a program to its end, which comes after two minutes at the latest, and returns what it
-/// printed.
+/// Runs a program to completion, for two minutes at most, and returns its output.
 pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
     let output = Command::new("timeout")
         .arg("120")
@@ -30,7 +29,7 @@ pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
     Ok(printed)
 }
 
-/// The last that containerd, and what it started, had to say.
+/// Returns the end of the journal of containerd and its child processes.
 pub(crate) fn containerd_log() -> String {
     let args = [
         "--unit=containerd",
@@ -41,7 +40,7 @@ pub(crate) fn containerd_log() -> String {
     output("journalctl", &args).unwrap_or_else(|error| format!("{error:#}"))
 }
 
-/// The lines of the journal that bear a container's id in their fields.
+/// Returns the journal's lines with a container's id in their fields.
 pub(crate) fn journal_of(id: &str) -> Result<Vec<Value>> {
     let text = output(
         "journalctl",
@@ -55,7 +54,7 @@ pub(crate) fn journal_of(id: &str) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// The units of systemd, loaded ones, whose names match `pattern`.
+/// Returns the loaded units of systemd that match `pattern`.
 pub(crate) fn units(pattern: &str) -> Result<Vec<String>> {
     let text = output(
         "systemctl",
@@ -71,20 +70,20 @@ pub(crate) fn units(pattern: &str) -> Result<Vec<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-/// A property of a unit, as systemd tells it.
+/// Returns a property of a unit from systemd.
 pub(crate) fn property(unit: &str, name: &str) -> Result<String> {
     output("systemctl", &["show", "--value", "--property", name, unit])
         .map(|text| text.trim().to_owned())
 }
 
-/// Whether the process lives.
+/// Returns whether the process is alive.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// The folder of the cgroup that a process is in.
+/// Returns the folder of a process's cgroup.
 pub(crate) fn cgroup_of(pid: u32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
     let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
@@ -95,12 +94,12 @@ pub(crate) fn cgroup_of(pid: u32) -> Result<PathBuf> {
     Ok(Path::new(CGROUPS).join(path))
 }
 
-/// The cgroups whose names hold `part`.
+/// Returns the cgroups with `part` in their names.
 pub(crate) fn cgroups_naming(part: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(CGROUPS)];
     while let Some(folder) = folders.pop() {
-        // One that goes while it is listed has nothing in it.
+        // A cgroup that vanishes during the listing is empty.
         let Ok(entries) = fs::read_dir(&folder) else {
             continue;
         };
@@ -121,7 +120,7 @@ pub(crate) fn cgroups_naming(part: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The lines of all mount tables, of the machine and of hosts, that name a folder `part`.
+/// Returns the lines with a folder `part` in all mount tables, of the machine and of hosts.
 pub(crate) fn mounts_naming(part: &str) -> Result<Vec<String>> {
     let mark = format!("/{part}/");
     let tables = hosts()?
@@ -139,7 +138,8 @@ pub(crate) fn mounts_naming(part: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The hosts of the runtime that live. What a host forks has its command line, but another parent.
+/// Returns the runtime's live hosts. A process that a host forked has the same command line, but
+/// another parent.
 pub(crate) fn hosts() -> Result<Vec<u32>> {
     let all: Vec<(u32, u32)> = processes()?
         .into_iter()
@@ -153,7 +153,7 @@ pub(crate) fn hosts() -> Result<Vec<u32>> {
         .collect())
 }
 
-/// The host whose container the process is.
+/// Returns the host that forked the process.
 pub(crate) fn host_of(process: u32) -> Result<u32> {
     let seen = read_process(process).with_context(|| format!("process {process} is gone"))?;
     let hosts = hosts()?;
@@ -173,13 +173,13 @@ pub(crate) struct ProcessInfo {
     pub(crate) command: String,
 }
 
-/// All processes.
+/// Returns all processes.
 pub(crate) fn processes() -> Result<Vec<ProcessInfo>> {
     let entries = fs::read_dir("/proc").context("list /proc")?;
     let pids = entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
-    // One that ends between the list and the look is none.
+    // A process that ends between the listing and the read is skipped.
     Ok(pids.filter_map(read_process).collect())
 }
 
@@ -194,7 +194,7 @@ fn read_process(pid: u32) -> Option<ProcessInfo> {
     })
 }
 
-/// Ends a process at once.
+/// Kills a process with SIGKILL.
 pub(crate) fn kill(pid: u32) -> Result<()> {
     output("kill", &["-KILL", &pid.to_string()]).map(drop)
 }

@@ -1,10 +1,9 @@
-//! The tests that run inside the emulated machine: the core of the node class on cgroup v2, with
-//! both ways to set up cgroups. The machine's unit `inside.service` starts it; what it tells goes
-//! to a serial line, as one line of JSON for each test (`testbed::vm::report` reads them).
+//! The tests inside the emulated machine: the core of the node class on cgroup v2, with both cgroup
+//! drivers. The machine's unit `inside.service` starts the program; it reports on a serial line,
+//! with one line of JSON for each test (`testbed::vm::report` parses them).
 //!
 //! * [`checks`]: the tests.
-//! * [`fixture`]: what they stand on: containers of one driver, and how to see that nothing is left
-//!   of them.
+//! * [`fixture`]: containers of one driver, and checks of their clean-up.
 //! * [`containerd`], [`cri`]: containerd's API.
 //! * [`machine`]: processes, cgroups, systemd's units and the journal.
 #![forbid(unsafe_code)]
@@ -27,9 +26,9 @@ mod checks;
 
 use fixture::{Driver, Fixture};
 
-/// The line that the outcomes are told on.
+/// The serial line of the report.
 const REPORT: &str = "/dev/ttyS1";
-/// The names of the tests that shall be run, one on a line.
+/// The file with the names of the selected tests, one on a line.
 const WANTED: &str = "/parts/wanted";
 
 fn main() -> Result<ExitCode> {
@@ -47,7 +46,7 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every test with its name, for each driver.
+/// Returns every test with its name, for each driver.
 fn all() -> impl Iterator<Item = (String, impl Fn(&Fixture) -> Result<()>)> {
     [Driver::Cgroupfs, Driver::Systemd]
         .into_iter()
@@ -62,7 +61,7 @@ fn all() -> impl Iterator<Item = (String, impl Fn(&Fixture) -> Result<()>)> {
         })
 }
 
-/// Runs those that are wanted, and tells what becomes of each.
+/// Runs the selected tests, and reports the result of each.
 fn run(wanted: &Path, report: &Path) -> Result<()> {
     let wanted =
         fs::read_to_string(wanted).with_context(|| format!("read {}", wanted.display()))?;
@@ -82,7 +81,7 @@ fn run(wanted: &Path, report: &Path) -> Result<()> {
                 body(fixture).map_err(|error| format!("{error:#}\n{}", machine::containerd_log()))
             }
             Err(error) => Err(format!(
-                "nothing could be prepared: {error:#}\n{}",
+                "the fixture could not be prepared: {error:#}\n{}",
                 machine::containerd_log()
             )),
         };

@@ -1,16 +1,14 @@
-//! Waiting for a condition: a deadline always, evidence when it passes.
+//! Waiting for a condition with a timeout, and with evidence when it expires.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long things that happen by themselves may take. Every instruction is translated here, and
-/// the machine that does it may be busy.
+/// Timeout of asynchronous changes. Every instruction is emulated, on a machine that may be busy.
 pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Asks `ready` again and again until it gives a value; past [`TIMEOUT`] fails with what `evidence`
-/// has to say.
+/// Polls `ready` until it returns a value. After [`TIMEOUT`] it fails with `evidence`.
 pub(crate) fn until<T>(
     what: impl Display,
     mut ready: impl FnMut() -> Result<Option<T>>,

@@ -1,4 +1,4 @@
-//! The API server that all tests share, with the chart's CRDs, and how objects get there.
+//! The API server that all tests share, with the chart's CRDs, and requests to it.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use testbed::cache::Cache;
 use testbed::command::Run;
 use testbed::{helm, wait};
 
-/// It ends with this process: nothing drops what is static.
+/// It stops with this process: statics are not dropped.
 static SERVER: LazyLock<ApiServer> = LazyLock::new(|| {
     let server = Cache::open()
         .and_then(|cache| ApiServer::start(&cache))
@@ -45,43 +45,43 @@ static SERVER: LazyLock<ApiServer> = LazyLock::new(|| {
     server
 });
 
-/// What came of a request: the object as it was stored, or the words of the refusal.
+/// The result of a request: the stored object, or the text of the refusal.
 pub(crate) type Answer = Result<Value, String>;
 
-/// The folder of the chart's CRDs.
+/// Returns the folder of the chart's CRDs.
 pub(crate) fn crds() -> PathBuf {
     helm::chart().join("crds")
 }
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
         .components()
         .collect()
 }
 
-/// A run of `kubectl` as somebody who may do everything.
+/// Returns a run of `kubectl` with all rights.
 pub(crate) fn kubectl() -> Run {
     SERVER.kubectl()
 }
 
-/// A `WasmRuntime` of this name.
+/// Returns a `WasmRuntime` of this name.
 pub(crate) fn runtime(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
         "metadata": {"name": name}, "spec": spec})
 }
 
-/// What the API server would answer to a new object.
+/// Sends a new object without storing it.
 pub(crate) fn try_create(object: &Value) -> Answer {
     send(&["create", "--dry-run=server"], object)
 }
 
-/// What the API server answers to a new object.
+/// Creates an object.
 pub(crate) fn create(object: &Value) -> Answer {
     send(&["create"], object)
 }
 
-/// What the API server would answer to an object in place of the one that is there.
+/// Sends a replacement of an existing object without storing it.
 pub(crate) fn try_replace(object: &Value) -> Answer {
     send(&["replace", "--dry-run=server"], object)
 }
@@ -95,7 +95,7 @@ fn send(verb: &[&str], object: &Value) -> Answer {
     )
 }
 
-/// What came of a command that prints an object.
+/// Runs a command that prints an object, and returns the result.
 pub(crate) fn answer(run: Run) -> Answer {
     let output = run.output().expect("kubectl runs");
     if !output.status.success() {
@@ -116,7 +116,7 @@ pub(crate) fn accepted(specs: impl IntoIterator<Item = Value>) {
     }
 }
 
-/// Fails unless each spec is refused with these words.
+/// Fails unless each spec is refused with its message.
 pub(crate) fn refused<'a>(specs: impl IntoIterator<Item = (Value, &'a str)>) {
     for (spec, message) in specs {
         let answer = try_create(&runtime("row", &spec));

@@ -1,11 +1,10 @@
-//! What the API server makes of objects over their life: defaults, what cannot be changed, status,
-//! columns.
+//! Objects over their life: defaults, immutable fields, status, columns.
 
 use serde_json::{Value, json};
 
 use crate::fixture::{answer, create, kubectl, runtime, text, try_create, try_replace};
 
-/// Makes a runtime with this spec, and tries to give it the other one.
+/// Creates a runtime with the first spec, and tries to change it to the second.
 fn change(name: &str, before: &Value, after: &Value) -> Result<Value, String> {
     create(&runtime(name, before))?;
     try_replace(&runtime(name, after))

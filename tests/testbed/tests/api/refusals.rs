@@ -1,5 +1,5 @@
-//! Every rule of the schema: what keeps it is stored, what breaks it is refused with words that
-//! help.
+//! Every rule of the schema: valid specs are stored, invalid ones are refused with a helpful
+//! message.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The roles that are generated for the chart, as the API server's own authorizer reads them.
+//! The chart's generated roles, checked by the API server's own authorizer.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::fixture::{crds, kubectl, text};
 
 const NAMESPACE: &str = "default";
 
-/// Makes an account with the rules of these files of the chart: one for the cluster, one for its
+/// Creates an account with the rules of these files of the chart: one for the cluster, one for its
 /// namespace.
 fn account(name: &str, cluster: &str, namespaced: Option<&str>) -> String {
     let rules = |file: &str| {
@@ -42,7 +42,7 @@ fn may(account: &str, request: &[&str]) -> bool {
     let answer = text(&asked.stdout);
     assert!(
         ["yes", "no"].contains(&answer.trim()),
-        "can-i {request:?} said {answer:?}: {}",
+        "can-i {request:?} printed {answer:?}: {}",
         text(&asked.stderr)
     );
     answer.trim() == "yes"
@@ -126,7 +126,7 @@ fn role_of_the_crd_hook_allows_both_crds_and_no_others() {
 #[test]
 fn right_for_a_named_object_allows_apply_before_it_exists() {
     let hook = account("crds-first", "crds-hook-rules.yaml", None);
-    // A right of the same form, for a definition that is not there yet.
+    // A right of the same form, for a CRD that does not exist yet.
     let patch =
         r#"[{"op": "replace", "path": "/rules/0/resourceNames", "value": ["firsts.example.org"]}]"#;
     kubectl()

@@ -1,4 +1,4 @@
-//! The manifests of `docs/samples`: each is stored as it stands there.
+//! The manifests of `docs/samples`: each is stored unchanged.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
-//! What a real API server says of the chart, which schema and golden files cannot: it takes every
-//! object, and Helm can install, change and remove a release. There are no nodes, so hooks are left
-//! out.
+//! The chart on a real API server, beyond schema and golden files: the server accepts every object,
+//! and Helm can install, change and remove a release. There are no nodes, so hooks are left out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -22,15 +21,15 @@ tests!(
     a_second_operator_in_a_cluster_is_refused,
 );
 
-/// For one call of Helm, and for a server to serve new kinds.
+/// Timeout of a call of Helm, and for a server to serve new kinds.
 const HELM_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// One server for all tests; each test has it for itself, as most of the chart's names are the
-/// cluster's.
+/// One server for all tests. Each test uses it alone, as most of the chart's names are
+/// cluster-scoped.
 static SERVER: Mutex<Option<ApiServer>> = Mutex::new(None);
 
 fn on_server(subject: &Subject, work: impl FnOnce(&ApiServer) -> Result<()>) -> Result<Verdict> {
-    // A test that panicked leaves objects behind, and the others say so by failing.
+    // A test that panicked leaves objects behind, and the other tests then fail.
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     if server.is_none() {
         *server = Some(start(subject)?);
@@ -39,7 +38,7 @@ fn on_server(subject: &Subject, work: impl FnOnce(&ApiServer) -> Result<()>) -> 
     Ok(Verdict::Holds)
 }
 
-/// A server that serves the chart's CRDs.
+/// Starts a server that serves the chart's CRDs.
 fn start(subject: &Subject) -> Result<ApiServer> {
     let server = ApiServer::start(&Cache::open()?)?;
     server
@@ -47,7 +46,7 @@ fn start(subject: &Subject) -> Result<ApiServer> {
         .args(["apply", "--server-side", "--filename"])
         .arg(subject.chart.join("crds"))
         .done()?;
-    // It is established before it is served.
+    // A CRD is established before it is served.
     let ready = || {
         Ok(server
             .kubectl()
@@ -60,7 +59,7 @@ fn start(subject: &Subject) -> Result<ApiServer> {
     wait::until("both kinds to be served", HELM_TIMEOUT, ready, || {
         server.log_tail()
     })?;
-    // The operator would have made them by the time that `helm test` runs.
+    // In a cluster the operator creates them before `helm test` runs.
     for name in ["wasmedge", "wasmedge-edge"] {
         let class = format!(
             r#"{{"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{{"name":"{name}"}},"handler":"{name}"}}"#
@@ -82,7 +81,7 @@ fn helm(subject: &Subject, server: &ApiServer) -> Run {
         .deadline(HELM_TIMEOUT)
 }
 
-/// A namespace; it exists already where an earlier test made it.
+/// Creates a namespace; it may exist from an earlier test.
 fn namespace(server: &ApiServer, name: &str, level: &str) -> Result<()> {
     let label = format!("pod-security.kubernetes.io/enforce={level}");
     let object = server
@@ -106,8 +105,7 @@ fn namespace(server: &ApiServer, name: &str, level: &str) -> Result<()> {
         .done()
 }
 
-/// The cases whose objects a cluster knows by itself; ServiceMonitors come with Prometheus'
-/// operator.
+/// Returns the cases with only built-in kinds; ServiceMonitors come with Prometheus' operator.
 fn cases(subject: &Subject) -> Result<Vec<Case>> {
     Ok(subject
         .cases()?
@@ -175,7 +173,7 @@ fn release_can_be_upgraded_from_any_case_to_the_next_and_removed(
             .text()?;
         ensure!(
             left.is_empty() && roles.is_empty(),
-            "an uninstallation left {left}\n{roles}"
+            "the uninstallation left {left}\n{roles}"
         );
         server
             .kubectl()
@@ -230,11 +228,11 @@ fn refused(run: Run, because: &str) -> Result<()> {
     let output = run.output()?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        bail!("it was taken");
+        bail!("it was accepted");
     }
     ensure!(
         stderr.contains(because),
-        "the refusal does not say {because:?}: {stderr}"
+        "the refusal does not contain {because:?}: {stderr}"
     );
     Ok(())
 }

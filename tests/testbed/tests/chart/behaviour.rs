@@ -1,4 +1,4 @@
-//! Each value does something: some case sets it, and without it that case renders otherwise.
+//! Effects of values: some case sets each value, and renders differently without it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,15 +10,15 @@ use crate::subject::Subject;
 use crate::{Verdict, tests};
 
 tests!(
-    every_value_changes_what_is_rendered,
+    every_value_changes_the_rendered_chart,
     every_runtime_is_tried_by_helms_test,
     every_pod_of_the_chart_is_allowed_in_a_restricted_namespace
 );
 
-/// Where a value stands, from the top.
+/// The path of a value, from the top.
 type Path = Vec<String>;
 
-fn every_value_changes_what_is_rendered(subject: &Subject) -> Result<Verdict> {
+fn every_value_changes_the_rendered_chart(subject: &Subject) -> Result<Verdict> {
     let defaults = leaves(&subject.read(&subject.chart.join("values.yaml"))?);
     let mut cases = Vec::new();
     for case in subject.cases()? {
@@ -47,13 +47,13 @@ fn every_value_changes_what_is_rendered(subject: &Subject) -> Result<Verdict> {
     }
     ensure!(
         idle.is_empty(),
-        "no case shows what these values do: {}",
+        "no case shows the effect of these values: {}",
         idle.join(", ")
     );
     Ok(Verdict::Holds)
 }
 
-/// Every value that is no map of further ones, with where it stands.
+/// Returns every value that is not a map, with its path.
 fn leaves(values: &Value) -> BTreeMap<Path, Value> {
     let mut found = BTreeMap::new();
     collect(values, &mut Path::new(), &mut found);
@@ -78,7 +78,7 @@ fn find<'a>(values: &'a Value, path: &[String]) -> Option<&'a Value> {
         .try_fold(values, |value, name| value.as_object()?.get(name))
 }
 
-/// `values` without what stands at `path`.
+/// Removes the value at `path` from `values`.
 fn remove(mut values: Value, path: &[String]) -> Value {
     if let Some((last, parents)) = path.split_last() {
         let map = parents.iter().try_fold(&mut values, |value, name| {
@@ -104,7 +104,8 @@ fn every_runtime_is_tried_by_helms_test(subject: &Subject) -> Result<Verdict> {
     Ok(Verdict::Holds)
 }
 
-/// Installers apart, which the chart does not make: they need paths of their node.
+/// Checks all pods but the installers, which the chart does not create: they need paths of their
+/// node.
 fn every_pod_of_the_chart_is_allowed_in_a_restricted_namespace(
     subject: &Subject,
 ) -> Result<Verdict> {
@@ -140,7 +141,7 @@ fn every_pod_of_the_chart_is_allowed_in_a_restricted_namespace(
                 );
             }
         }
-        // The operator and the hook that removes runtimes are in every case.
+        // Every case has the operator and the hook that removes runtimes.
         ensure!(pods >= 2, "case {}: only {pods} pods were found", case.name);
     }
     Ok(Verdict::Holds)

@@ -1,4 +1,4 @@
-//! The chart as a dependency of another one, with all that Helm offers for that.
+//! The chart as a dependency of another one, with all of Helm's features for dependencies.
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +15,8 @@ tests!(
     chart_is_left_out_where_its_condition_is_false
 );
 
-/// A chart that has this one in its folder of dependencies; the dependency is written with `more`
-/// keys.
+/// Writes a chart with this one in its folder of dependencies; `more` keys are added to the
+/// dependency.
 fn parent(subject: &Subject, folder: &Path, more: &Value) -> Result<()> {
     let mut dependency = json!({ "name": "wasmedge-operator", "version": "*", "repository": "" });
     for (name, value) in more.as_object().into_iter().flatten() {

@@ -95,7 +95,7 @@ pub(crate) fn apply(base: &str, difference: &str) -> Result<String> {
     Ok(applied.iter().map(|line| format!("{line}\n")).collect())
 }
 
-/// The lines of each hunk, without its first one.
+/// Returns the lines of each hunk, without its first one.
 fn hunks(difference: &str) -> Vec<Vec<&str>> {
     let mut hunks: Vec<Vec<&str>> = Vec::new();
     for line in difference.lines() {

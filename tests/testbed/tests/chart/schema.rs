@@ -1,4 +1,4 @@
-//! What the schema refuses, and that it speaks of exactly the values that there are.
+//! The chart's schema: its refusals, and its completeness.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ tests!(
     a_runtimes_spec_has_the_fields_of_the_crd,
 );
 
-/// A value as `--set-json` takes it, and what the refusal names.
+/// A value for `--set-json`, and the name in the refusal.
 const REFUSED: &[(&str, &str)] = &[
     ("replica=2", "'replica'"),
     ("replicas=0", "/replicas"),
@@ -101,12 +101,12 @@ const REFUSED: &[(&str, &str)] = &[
         "runtimes.wasmedge.artifact={\"platforms\":[{\"arch\":\"amd64\",\"url\":\"https://a.example/x\"}]}",
         "sha256",
     ),
-    // What two values say together is beyond a schema; the template `checks.yaml` refuses it.
+    // A schema cannot express a rule over two values; the template `checks.yaml` refuses it.
     ("leaderElection.enabled=false", "replicas"),
 ];
 
-/// Values at the top that Helm sets or reads where the chart is a dependency. The chart itself does
-/// not use them.
+/// Top-level values that Helm sets or reads if the chart is a dependency. The chart itself does not
+/// use them.
 const HELMS: [&str; 3] = ["enabled", "tags", "exports"];
 
 fn values_that_cannot_work_are_refused_by_name(subject: &Subject) -> Result<Verdict> {
@@ -121,7 +121,7 @@ fn values_that_cannot_work_are_refused_by_name(subject: &Subject) -> Result<Verd
         ensure!(!output.status.success(), "{value} was taken");
         ensure!(
             stderr.contains(named),
-            "{value}: the refusal does not say {named:?}: {stderr}"
+            "{value}: the refusal does not contain {named:?}: {stderr}"
         );
     }
     Ok(Verdict::Holds)
@@ -142,7 +142,7 @@ fn schema(subject: &Subject) -> Result<Value> {
     serde_json::from_str(&text).context("read the schema as JSON")
 }
 
-/// Follows the schema's named properties; where it names none, any key will do.
+/// Follows the schema's named properties; without named ones, any key is allowed.
 fn compare(
     root: &Value,
     schema: &Value,
@@ -160,7 +160,7 @@ fn compare(
             Some(schema) => compare(root, schema, value, &format!("{place}/{name}"), differences),
         }
     }
-    // An empty map is a value like any other: what may stand in it, only the schema says.
+    // An empty map is a value too: only the schema has its allowed keys.
     let is_helms = |name: &String| place.is_empty() && HELMS.contains(&name.as_str());
     for name in known
         .keys()
@@ -183,10 +183,7 @@ fn a_runtimes_spec_has_the_fields_of_the_crd(subject: &Subject) -> Result<Verdic
     let schema = schema(subject)?;
     let crd = subject.read(&subject.chart.join("crds/wasmruntimes.yaml"))?;
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    ensure!(
-        spec["properties"].is_object(),
-        "the CRD says nothing of a spec: {crd}"
-    );
+    ensure!(spec["properties"].is_object(), "the CRD has no spec: {crd}");
     let mut differences = Vec::new();
     fields(
         &schema,
@@ -214,13 +211,13 @@ fn fields(root: &Value, ours: &Value, crd: &Value, place: &str, differences: &mu
     };
     for (name, schema) in known {
         match there.get(name) {
-            None => differences.push(format!("{place}/{name} is no field of the CRD")),
+            None => differences.push(format!("{place}/{name} is not a field of the CRD")),
             Some(field) => fields(root, schema, field, &format!("{place}/{name}"), differences),
         }
     }
     for name in there.keys().filter(|name| !known.contains_key(*name)) {
         differences.push(format!(
-            "{place}/{name} is a field of the CRD that the chart's schema does not know"
+            "{place}/{name} is a field of the CRD and missing in the chart's schema"
         ));
     }
 }

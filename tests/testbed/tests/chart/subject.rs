@@ -1,4 +1,4 @@
-//! The chart, its cases, and Helm to render them with.
+//! The chart, its cases, and Helm to render them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use serde_json::Value;
 use testbed::cache::Cache;
 use testbed::helm::{self, Helm};
 
-/// What tests are about.
+/// The chart under test.
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) helm: Helm,
     pub(crate) chart: PathBuf,
 }
 
-/// Values to try the chart with.
+/// A set of values for the chart.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) name: String,
@@ -30,17 +30,17 @@ impl Subject {
         })
     }
 
-    /// Every case, in the order of their names.
+    /// Returns every case, in the order of their names.
     pub(crate) fn cases(&self) -> Result<Vec<Case>> {
         cases_in(&self.chart)
     }
 
-    /// What the chart makes of these values.
+    /// Renders the chart with these values.
     pub(crate) fn render(&self, values: &Path) -> Result<String> {
         self.helm.render(&self.chart, Some(values))
     }
 
-    /// A file of YAML as Helm reads it. Helm is asked, because it is Helm whose reading counts.
+    /// Reads a YAML file with Helm itself: its parser is the relevant one.
     pub(crate) fn read(&self, file: &Path) -> Result<Value> {
         let folder =
             tempfile::tempdir().context("make a folder for a chart that shows its values")?;
@@ -60,13 +60,13 @@ impl Subject {
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix("values: "))
-            .context("Helm showed no values")?;
+            .context("Helm printed no values")?;
         let json: String = serde_json::from_str(line).context("read the text that Helm quoted")?;
         serde_json::from_str(&json).with_context(|| format!("read {} as JSON", file.display()))
     }
 }
 
-/// The cases of a chart.
+/// Returns the cases of a chart.
 pub(crate) fn cases_in(chart: &Path) -> Result<Vec<Case>> {
     let folder = chart.join("tests/cases");
     let entries = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;

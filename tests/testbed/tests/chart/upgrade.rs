@@ -1,5 +1,5 @@
-//! A cluster that has the last release takes this chart: its admin's values still mean something,
-//! and nothing changes that Kubernetes does not let change.
+//! Upgrade from the last release to this chart: the admin's values are still accepted, and no
+//! immutable field changes.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ fn the_last_releases_values_and_objects_can_be_upgraded(subject: &Subject) -> Re
         let old = subject.helm.render(folder.path(), Some(&case.file))?;
         let new = subject
             .render(&case.file)
-            .with_context(|| format!("values of {tag}'s case {} are no longer taken", case.name))?;
+            .with_context(|| format!("values of {tag}'s case {} are not accepted", case.name))?;
         unchanged(&old, &new).with_context(|| {
             format!(
                 "an upgrade from {tag} with its case {} is impossible",
@@ -55,7 +55,7 @@ fn the_last_releases_values_and_objects_can_be_upgraded(subject: &Subject) -> Re
     Ok(Verdict::Holds)
 }
 
-/// Fails when an object that both have differs in what cannot be changed.
+/// Fails if an object of both releases differs in an immutable field.
 fn unchanged(old: &str, new: &str) -> Result<()> {
     let new = fixed_parts(new);
     for (object, part) in fixed_parts(old) {
@@ -65,7 +65,7 @@ fn unchanged(old: &str, new: &str) -> Result<()> {
     Ok(())
 }
 
-/// A Deployment's selector and a binding's role, by object.
+/// Returns a Deployment's selector and a binding's role, by object.
 fn fixed_parts(rendered: &str) -> BTreeMap<String, Vec<String>> {
     let mut parts = BTreeMap::new();
     for document in rendered.split("\n---\n") {

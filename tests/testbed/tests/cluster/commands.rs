@@ -1,4 +1,4 @@
-//! Commands in the container of a guest: those of people, and those of probes.
+//! Commands in the container of a guest: from users, and from probes.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -27,7 +27,7 @@ fn kubectl_exec_runs_another_guest_and_returns_its_exit_code(
     let printed = exec(&["args", "two words"]).text()?;
     ensure!(
         printed == "/app.wasm\nargs\ntwo words",
-        "it said {printed:?}"
+        "it printed {printed:?}"
     );
     let failed = exec(&["exit", "7"]).output()?;
     ensure!(
@@ -46,7 +46,7 @@ fn kubectl_exec_passes_typed_input(namespace: &Namespace<'_>) -> Result<()> {
         .args(["exec", "--stdin", "sleeps", "--", "/app.wasm", "repl"])
         .input("one\nquit\n")
         .text()?;
-    ensure!(printed.contains("you said one"), "it said {printed:?}");
+    ensure!(printed.contains("you said one"), "it printed {printed:?}");
     Ok(())
 }
 
@@ -66,10 +66,10 @@ fn exec_probe_decides_the_readiness_of_a_guest(namespace: &Namespace<'_>) -> Res
         .wait_for(&namespace.name, "pod/ready", "to be ready", |pod| {
             Ok(is_ready(pod).then_some(()))
         })?;
-    // Its own probe has been heard too, or nothing would be said by its not being ready.
+    // Its probe has run too; otherwise, not being ready would prove nothing.
     namespace.log_with("unready", "unready", "sleeping")?;
     let unready = namespace.get("pod/unready")?.context("the pod is gone")?;
-    ensure!(!is_ready(&unready), "a guest whose probe fails is ready");
+    ensure!(!is_ready(&unready), "a guest with a failing probe is ready");
     Ok(())
 }
 
@@ -86,6 +86,6 @@ fn a_guest_that_fails_its_liveness_probe_is_restarted(namespace: &Namespace<'_>)
                 let ended = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
                 Ok(ended.is_object().then(|| ended["exitCode"].clone()))
             })?;
-    ensure!(code == json!(143), "asked to end, it ended with {code}");
+    ensure!(code == json!(143), "after SIGTERM its exit code is {code}");
     Ok(())
 }

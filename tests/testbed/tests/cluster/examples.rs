@@ -1,4 +1,4 @@
-//! The examples: their pods, applied as they stand, print what they promise.
+//! The examples: their pods, applied unchanged, print the expected output.
 
 use std::fs;
 

@@ -17,7 +17,7 @@ use testbed::progress;
 use testbed::teardown::Run;
 use testbed::{helm, wait};
 
-/// A rule, and how to see that it holds.
+/// A test: a rule, and the function that checks it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
@@ -34,8 +34,7 @@ pub(crate) enum Concurrency {
     Alone,
 }
 
-/// Makes a list of tests from functions, named as these are; `alone` stands before those that
-/// measure time.
+/// Makes a list of tests from functions with these names; `alone` precedes those that measure time.
 macro_rules! tests {
     ($($any:ident),+ $(,)? $(; alone $($alone:ident),+ $(,)?)?) => {
         pub(crate) const TESTS: &[crate::fixture::Test] = &[
@@ -55,10 +54,10 @@ pub(crate) const PROBE_ARTIFACT: &str = "tests/probe-artifact:1";
 /// The image of the static Linux program.
 pub(crate) const NATIVE: &str = "tests/native:1";
 
-/// How long the operator may take for one node, its own start included.
+/// Timeout for the operator to install the runtime on one node, its own start included.
 const INSTALL_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(3);
 
-/// What pods call an image of the cluster's registry.
+/// Returns an image's reference in pods.
 pub(crate) fn in_pods(image: &str) -> String {
     format!("{REGISTRY}/{image}")
 }
@@ -81,7 +80,7 @@ impl Fixture {
         let cluster = Cluster::up(&cache, run, &options)?;
         let helm = Helm::find(&cache)?;
         progress::step("installed the operator", || {
-            // The runtime on one worker: where it is not is as much a subject as where it is.
+            // The runtime is on one worker only: its absence elsewhere is tested too.
             let selector = serde_json::json!({ "matchLabels": { "kubernetes.io/hostname":
                 cluster.worker() } });
             let values = serde_json::json!({ "runtimes": { operator::RUNTIME: { "nodeSelector":
@@ -101,9 +100,9 @@ impl Fixture {
         })
     }
 
-    /// Runs a test in a namespace of its own; a failure comes with what the cluster has to say.
+    /// Runs a test in a namespace of its own; a failure carries the cluster's evidence.
     pub(crate) fn perform(&self, test: &Test) -> Result<(), Failed> {
-        // The lock protects no data, so a test that panicked spoils nothing for the others.
+        // The lock protects no data, so a test that panicked does not affect the others.
         let _shared;
         let _alone;
         match test.concurrency {
@@ -139,8 +138,7 @@ impl Fixture {
                 self.cluster.evidence(Some(&namespace.name))
             ))
         });
-        // A failed test's pods are in the way of the next one too; what they said is in its
-        // message.
+        // A failed test's pods would disturb the next one too; their logs are in its message.
         let deleted = namespace.delete();
         result?;
         Ok(deleted?)
@@ -148,8 +146,8 @@ impl Fixture {
 }
 
 impl Fixture {
-    /// Namespaces are deleted while the next test runs; one that measures time has to wait until
-    /// their pods are gone.
+    /// Waits until the pods of earlier tests are gone. Namespaces are deleted while the next test
+    /// runs; a test that measures time needs an idle cluster.
     fn wait_for_quiet(&self) -> Result<()> {
         // The cluster's own pods and the operator's stay.
         let others = format!(
@@ -215,7 +213,7 @@ impl Namespace<'_> {
             .kubectl()
             .args(["create", "namespace", &self.name])
             .done()?;
-        // Pods are refused until the controller has made the account that they run under.
+        // Pods are refused until the controller has created their service account.
         self.cluster
             .wait_for(&self.name, "serviceaccount/default", "to be there", |_| {
                 Ok(Some(()))
@@ -233,7 +231,7 @@ impl Namespace<'_> {
         self.cluster.apply(&self.name, &manifest.to_string())
     }
 
-    /// `kubectl` for this namespace.
+    /// Returns a run of `kubectl` for this namespace.
     pub(crate) fn kubectl(&self) -> testbed::command::Run {
         self.cluster.kubectl().args(["--namespace", &self.name])
     }
@@ -242,7 +240,7 @@ impl Namespace<'_> {
         self.cluster.get(&self.name, object)
     }
 
-    /// Waits until a log holds `text`, and returns the log.
+    /// Waits until a log contains `text`, and returns the log.
     pub(crate) fn log_with(&self, pod: &str, container: &str, text: &str) -> Result<String> {
         wait::until(
             format_args!("{text:?} in the log of {container} of {pod}"),

@@ -1,4 +1,4 @@
-//! Images: pulled by the node from a registry, in the forms that people publish guests in.
+//! Images that the node pulls from a registry, in the usual forms for guests.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -23,7 +23,7 @@ fn a_wasm_artifact_is_pulled_and_runs(namespace: &Namespace<'_>) -> Result<()> {
 
 fn pulled_and_run(namespace: &Namespace<'_>, image: &str) -> Result<()> {
     let mut pod = pod_of("pulled", image, &["exit", "0"]);
-    // An artifact has no entrypoint: there the first word of the command is the guest's own name.
+    // An artifact has no entrypoint: its command begins with argument 0 of the guest.
     pod["spec"]["containers"][0]["command"] = json!(["/app.wasm"]);
     pod["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
     namespace.apply(&pod)?;

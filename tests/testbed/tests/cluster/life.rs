@@ -1,4 +1,4 @@
-//! A pod's life: completes, is replicated, restarted, watched, deleted.
+//! A pod's life cycle: completion, replicas, restart, logs, deletion.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ tests![
     a_deleted_pod_is_gone_long_before_its_grace_period_ends,
 ];
 
-/// How long the line that is waited for may take.
+/// Timeout of the awaited line.
 const LINE_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn a_pod_completes_and_keeps_its_log(namespace: &Namespace<'_>) -> Result<()> {
@@ -75,7 +75,7 @@ fn failed_guest_is_restarted_and_its_exit_code_is_reported(
                     .then(|| status["lastState"]["terminated"]["exitCode"].clone())
                     .filter(|code| !code.is_null()))
             })?;
-    ensure!(code == json!(42), "the status tells exit code {code}");
+    ensure!(code == json!(42), "the status has exit code {code}");
     Ok(())
 }
 
@@ -87,7 +87,7 @@ fn a_trap_is_exit_code_134(namespace: &Namespace<'_>) -> Result<()> {
     );
     let pod = namespace.get("pod/traps")?.context("the pod is gone")?;
     let code = &pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
-    ensure!(code == &json!(134), "the status tells exit code {code}");
+    ensure!(code == &json!(134), "the status has exit code {code}");
     Ok(())
 }
 
@@ -118,7 +118,7 @@ fn followed_log_grows_while_it_is_read(namespace: &Namespace<'_>) -> Result<()> 
             .map_while(Result::ok)
             .try_for_each(|line| sender.send(line))
     });
-    // More lines than there were when it began to read: these were written while it did.
+    // More lines than there were when it began to read: these were written meanwhile.
     let seen: Vec<String> = std::iter::from_fn(|| lines.recv_timeout(LINE_TIMEOUT).ok())
         .take(5)
         .collect();
@@ -138,8 +138,8 @@ fn followed_log_grows_while_it_is_read(namespace: &Namespace<'_>) -> Result<()> 
 fn a_deleted_pod_is_gone_long_before_its_grace_period_ends(
     namespace: &Namespace<'_>,
 ) -> Result<()> {
-    // A signal that is lost costs the whole grace period of thirty seconds each time. The fastest
-    // of three counts: what else happens on the machine can only make it slower.
+    // A lost signal would cost the whole grace period of thirty seconds each time. The fastest of
+    // three is measured: other load on the machine can only make it slower.
     let mut taken = Vec::new();
     for pod in ["first", "second", "third"] {
         namespace.apply(&pod_of(pod, PROBE, &["sleep", "3600"]))?;

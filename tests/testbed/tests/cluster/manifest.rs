@@ -1,17 +1,17 @@
-//! Manifests of pods, built from their parts.
+//! Manifests of pods.
 
 use serde_json::{Value, json};
 use testbed::cluster::operator::RUNTIME;
 
 use crate::fixture::in_pods;
 
-/// A container that runs `image` of the cluster's registry with these arguments.
+/// Returns a container that runs `image` of the cluster's registry with these arguments.
 pub(crate) fn container(name: &str, image: &str, args: &[&str]) -> Value {
     json!({ "name": name, "image": in_pods(image), "args": args,
         "imagePullPolicy": "IfNotPresent" })
 }
 
-/// A pod of our RuntimeClass that is not restarted.
+/// Returns a pod of the project's RuntimeClass that is not restarted.
 pub(crate) fn pod(name: &str, containers: &[Value]) -> Value {
     json!({
         "apiVersion": "v1",
@@ -21,12 +21,12 @@ pub(crate) fn pod(name: &str, containers: &[Value]) -> Value {
     })
 }
 
-/// A pod of one container, which bears the pod's name.
+/// Returns a pod of one container with the pod's name.
 pub(crate) fn pod_of(name: &str, image: &str, args: &[&str]) -> Value {
     pod(name, &[container(name, image, args)])
 }
 
-/// A Deployment of pods of our RuntimeClass, each of one container that bears its name.
+/// Returns a Deployment of pods of the project's RuntimeClass, each of one container with its name.
 pub(crate) fn deployment_of(name: &str, replicas: u32, image: &str, args: &[&str]) -> Value {
     let labels = json!({ "app": name });
     json!({

@@ -16,7 +16,7 @@ tests![
     a_tcp_probe_reaches_a_guest
 ];
 
-/// Where the guest listens.
+/// The guest's port.
 const PORT: u16 = 8080;
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -27,10 +27,10 @@ fn service_reaches_a_guest(namespace: &Namespace<'_>) -> Result<()> {
         .nodes()
         .iter()
         .find(|node| node.as_str() != namespace.cluster.worker())
-        .context("one node alone")?;
-    // From another node, through the Service's own address. kube-proxy refuses until it has heard
-    // of the pod; before it has heard of the Service, nobody answers, and one attempt would go on
-    // for two minutes.
+        .context("the cluster has only one node")?;
+    // From another node, through the Service's address. kube-proxy refuses connections until it has
+    // received the endpoint. Before it has received the Service, no host answers, and one attempt
+    // would last two minutes.
     let connect = format!("exec 3<>/dev/tcp/{address}/{PORT}");
     wait::until(
         "the Service to lead to the guest",
@@ -66,8 +66,8 @@ fn a_guest_reaches_another_guest_through_a_service(namespace: &Namespace<'_>) ->
         "a guest to reach the Service",
         Duration::from_mins(1),
         || {
-            // As above, an early attempt may get no answer. It is given up here and may still
-            // connect later, so that the listening guest decides, to which nothing else connects.
+            // As above, an early attempt may get no answer. It is abandoned here and may still
+            // connect later, so the listening guest decides, to which nothing else connects.
             let _ = namespace
                 .kubectl()
                 .args(connect)
@@ -123,6 +123,6 @@ fn a_tcp_probe_reaches_a_guest(namespace: &Namespace<'_>) -> Result<()> {
     pod["spec"]["containers"][0]["readinessProbe"] =
         json!({ "tcpSocket": { "port": PORT }, "periodSeconds": 1 });
     namespace.apply(&pod)?;
-    // The guest ends with its first connection, and nobody but kubelet makes one.
+    // The guest exits after its first connection, and only kubelet makes one.
     expect_accepted(namespace)
 }

@@ -1,4 +1,4 @@
-//! Where pods land: on nodes that have the runtime, and on no other.
+//! Scheduling of pods: on nodes with the runtime only.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -23,7 +23,7 @@ fn pods_land_on_the_node_that_has_the_runtime(namespace: &Namespace<'_>) -> Resu
         let node = &pod["spec"]["nodeName"];
         ensure!(
             node == namespace.cluster.worker(),
-            "{name} landed on {node}, the runtime is on {}",
+            "{name} was scheduled on {node}, the runtime is on {}",
             namespace.cluster.worker()
         );
     }
@@ -49,7 +49,7 @@ fn pod_for_a_node_without_the_runtime_is_not_scheduled(namespace: &Namespace<'_>
         |pod| {
             ensure!(
                 pod["spec"]["nodeName"].is_null(),
-                "it landed on {}",
+                "it was scheduled on {}",
                 pod["spec"]["nodeName"]
             );
             let conditions = pod["status"]["conditions"]

@@ -1,4 +1,4 @@
-//! What a guest may use, what it uses, and what becomes of one whose host is lost.
+//! Limits of a guest, its resource use, and the loss of its host.
 
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ fn memory_beyond_the_limit_is_reported_as_oomkilled(namespace: &Namespace<'_>) -
     let ended = &pod["status"]["containerStatuses"][0]["state"]["terminated"];
     ensure!(
         ended["reason"] == json!("OOMKilled") && ended["exitCode"] == json!(137),
-        "the status tells {ended}"
+        "the status has {ended}"
     );
     Ok(())
 }
@@ -54,7 +54,7 @@ fn limits_change_while_a_guest_runs(namespace: &Namespace<'_>) -> Result<()> {
             &patch,
         ])
         .done()?;
-    // The status says what the runtime has been given, not what was asked for.
+    // The status has the limit that the runtime applied, not the requested one.
     namespace.cluster.wait_for(
         &namespace.name,
         "pod/sleeps",
@@ -69,7 +69,7 @@ fn limits_change_while_a_guest_runs(namespace: &Namespace<'_>) -> Result<()> {
 
 fn kubelet_reports_resource_and_network_use_of_a_guest(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("spins", PROBE, &["spin"]))?;
-    // What `kubectl top` reads reaches it through metrics-server, which scrapes this.
+    // `kubectl top` reads these values through metrics-server, which scrapes this endpoint.
     let node = format!("/api/v1/nodes/{}/proxy", namespace.cluster.worker());
     let raw = |path: &str| {
         namespace
@@ -90,7 +90,7 @@ fn kubelet_reports_resource_and_network_use_of_a_guest(namespace: &Namespace<'_>
             .ok()
     };
     wait::until(
-        "kubelet to tell of a guest's processor time and memory",
+        "kubelet to report a guest's processor time and memory",
         stats_timeout(),
         || {
             let metrics = raw("metrics/resource")?;
@@ -102,7 +102,7 @@ fn kubelet_reports_resource_and_network_use_of_a_guest(namespace: &Namespace<'_>
         || namespace.cluster.evidence(Some(&namespace.name)),
     )?;
     wait::until(
-        "kubelet to tell of the pod's network",
+        "kubelet to report the pod's network",
         stats_timeout(),
         || {
             let summary: Value =
@@ -119,7 +119,8 @@ fn kubelet_reports_resource_and_network_use_of_a_guest(namespace: &Namespace<'_>
     )
 }
 
-/// Kubelet looks at its pods every ten to fifteen seconds, and may miss one.
+/// Returns a timeout for statistics: kubelet collects them every ten to fifteen seconds, and may
+/// miss one round.
 fn stats_timeout() -> std::time::Duration {
     std::time::Duration::from_mins(2)
 }
@@ -139,8 +140,8 @@ fn pods_restart_on_a_new_host_after_theirs_is_killed(namespace: &Namespace<'_>) 
         })
     };
     running("three running guests", 0)?;
-    // In a node only its own processes are seen. The host's children, zygotes and guests, bear its
-    // words too: it is the oldest.
+    // A node shows only its own processes. The host's children, zygotes and guests have the same
+    // command line: the host is the oldest.
     let host = cluster
         .in_node(
             cluster.worker(),

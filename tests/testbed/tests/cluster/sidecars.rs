@@ -16,7 +16,8 @@ fn a_native_sidecar_runs_beside_the_guest_and_ends_after_it(
     namespace: &Namespace<'_>,
 ) -> Result<()> {
     let mut sidecar = container("sidecar", NATIVE, &["tick"]);
-    // What makes an init container a sidecar: it starts first and runs until the others have ended.
+    // The restart policy makes the init container a sidecar: it starts first and runs until the
+    // others have ended.
     sidecar["restartPolicy"] = json!("Always");
     let mut pod = pod("pair", &[container("guest", PROBE, &["args"])]);
     pod["spec"]["initContainers"] = json!([sidecar]);
@@ -33,7 +34,7 @@ fn a_native_sidecar_runs_beside_the_guest_and_ends_after_it(
     let code = &pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"];
     ensure!(
         code == &json!(0),
-        "asked to end, the sidecar ended with {code}"
+        "after SIGTERM the sidecar's exit code is {code}"
     );
     Ok(())
 }

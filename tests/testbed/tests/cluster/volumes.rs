@@ -1,4 +1,4 @@
-//! Volumes: what a pod mounts, its guest sees, with the rights that the pod's spec gives.
+//! Volumes: a guest sees its pod's mounts with the rights in the pod's spec.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ tests![
     a_read_only_mount_cannot_be_written
 ];
 
-/// `container` with `volume` at `path`.
+/// Mounts `volume` in `container` at `path`.
 fn mounted(mut container: Value, volume: &str, path: &str) -> Value {
     container["volumeMounts"] = json!([{ "name": volume, "mountPath": path }]);
     container

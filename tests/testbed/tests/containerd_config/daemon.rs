@@ -1,4 +1,4 @@
-//! A containerd's program, and a folder with the files that it is asked about.
+//! A containerd's program, and a folder with its configuration files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,28 +17,28 @@ use toml::Table;
 
 use crate::machine_files::MachineFiles;
 
-/// A containerd that is asked about configurations.
+/// A containerd that reads configurations.
 pub(crate) struct Daemon {
     /// Its part of tests' names.
     pub(crate) name: String,
-    /// Its version, as it says it.
+    /// The version that it reports.
     pub(crate) version: Version,
     program: PathBuf,
     folder: PathBuf,
 }
 
-/// A host's folder of containerd's configuration.
+/// A folder with containerd's configuration of one node.
 pub(crate) struct Tree<'a> {
     pub(crate) daemon: &'a Daemon,
     /// The main file.
     pub(crate) main: String,
-    /// How containerd learns of a handler.
+    /// How handlers are added to the configuration.
     pub(crate) configuration: Configuration,
     folder: PathBuf,
 }
 
 impl Daemon {
-    /// Every one that was prepared, with folders of their own in `folder`.
+    /// Returns every prepared containerd, each with a folder in `folder`.
     pub(crate) fn all(prepared: &Prepared, folder: &Path) -> Result<Vec<Self>> {
         let started = prepared
             .containerds
@@ -68,8 +68,8 @@ impl Daemon {
         })
     }
 
-    /// A folder for the test `name` with these files, by their paths below it; the main one is
-    /// `config.toml`.
+    /// Makes a folder for the test `name` with these files, by their paths below it; the main one
+    /// is `config.toml`.
     pub(crate) fn tree(&self, name: &str, files: &[(&str, String)]) -> Result<Tree<'_>> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -90,12 +90,12 @@ impl Daemon {
         Ok(tree)
     }
 
-    /// What it would do without any file.
+    /// Returns its default configuration.
     pub(crate) fn defaults(&self) -> Result<String> {
         let output = Command::new(&self.program)
             .args(["config", "default"])
             .output()
-            .context("ask for the defaults")?;
+            .context("run config default")?;
         ensure!(
             output.status.success(),
             "config default: {}",
@@ -115,12 +115,12 @@ impl Tree<'_> {
             .with_context(|| format!("write {}", place.display()))
     }
 
-    /// The path of a file here.
+    /// Returns the path of a file here.
     pub(crate) fn path(&self, path: &str) -> String {
         self.folder.join(path).display().to_string()
     }
 
-    /// What the installer knows of it.
+    /// Gathers the installer's facts about it.
     pub(crate) fn facts(
         &self,
         mode: ConfigMode,
@@ -140,7 +140,7 @@ impl Tree<'_> {
         )?)
     }
 
-    /// Makes the files be as proposed, and looks that they were as the proposal says.
+    /// Applies the proposed changes, and checks the contents that the proposal expects.
     pub(crate) fn apply(&self, changes: &[FileChange]) -> Result<()> {
         let inside = format!("{}/", self.folder.display());
         for FileChange {
@@ -149,10 +149,10 @@ impl Tree<'_> {
             after,
         } in changes
         {
-            ensure!(path.starts_with(&inside), "{path} is not of this host");
+            ensure!(path.starts_with(&inside), "{path} is outside this folder");
             ensure!(
                 MachineFiles.read(path)? == *before,
-                "{path} is not what the proposal takes it to be"
+                "{path} differs from the proposal's expectation"
             );
             match after {
                 Some(bytes) => {
@@ -165,7 +165,7 @@ impl Tree<'_> {
         Ok(())
     }
 
-    /// The bytes of all its files, by their paths.
+    /// Returns the bytes of all its files, by their paths.
     pub(crate) fn bytes(&self) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         let (mut files, mut folders) = (BTreeMap::new(), vec![self.folder.clone()]);
         while let Some(folder) = folders.pop() {
@@ -185,12 +185,12 @@ impl Tree<'_> {
         Ok(files)
     }
 
-    /// What containerd makes of the files as they are.
+    /// Returns containerd's merged configuration of the present files.
     pub(crate) fn settings(&self) -> Result<Settings> {
         let nothing = self.path("nothing");
         let is_absent = MachineFiles.read(&self.main)?.is_none();
-        // Asked about a file that is not there, containerd 1.x fails; started without one, it has
-        // its defaults.
+        // containerd 1.x fails if the file given is missing; started without one, it has its
+        // defaults.
         let main = if is_absent { &nothing } else { &self.main };
         if is_absent {
             self.write("nothing", "")?;
@@ -201,7 +201,7 @@ impl Tree<'_> {
             stderr,
         } = self.run(main)?;
         if is_absent {
-            fs::remove_file(&nothing).context("remove what stood for no file")?;
+            fs::remove_file(&nothing).context("remove the empty file")?;
         }
         ensure!(
             code == Some(0),
@@ -210,22 +210,20 @@ impl Tree<'_> {
         );
         let mut all: Table = stdout
             .parse()
-            .with_context(|| format!("read what containerd {} says", self.daemon.name))?;
-        // Which files were read is not what they say.
+            .with_context(|| format!("read the output of containerd {}", self.daemon.name))?;
+        // The list of read files is not a setting.
         all.remove("imports");
         Ok(Settings { all })
     }
 
-    /// Writes the merged configuration back as the main file, as `containerd config dump >
-    /// config.toml` does.
+    /// Writes the merged configuration to the main file, as `containerd config dump > config.toml`
+    /// does.
     pub(crate) fn write_back(&self) -> Result<()> {
         let DumpOutput {
             code,
             stdout,
             stderr,
-        } = self
-            .run(&self.main)
-            .context("ask for the merged configuration")?;
+        } = self.run(&self.main).context("run config dump")?;
         ensure!(code == Some(0), "config dump: {stderr}");
         fs::write(&self.main, stdout).with_context(|| format!("write {}", self.main))
     }
@@ -258,14 +256,14 @@ impl ConfigDump for Tree<'_> {
     }
 }
 
-/// A configuration as containerd says it.
+/// A merged configuration of containerd.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     all: Table,
 }
 
 impl Settings {
-    /// The CRI plugin's settings of handlers.
+    /// Returns the CRI plugin's settings of handlers.
     fn containerd(&mut self) -> Option<&mut Table> {
         let plugins = self.all.get_mut("plugins")?.as_table_mut()?;
         let names = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"];
@@ -283,7 +281,7 @@ impl Settings {
             .context("no handlers at all")
     }
 
-    /// Takes a handler out.
+    /// Removes a handler and returns it.
     pub(crate) fn take(&mut self, name: &str) -> Result<Table> {
         match self.runtimes()?.remove(name) {
             Some(toml::Value::Table(table)) => Ok(table),
@@ -291,12 +289,12 @@ impl Settings {
         }
     }
 
-    /// The names of all handlers.
+    /// Returns the names of all handlers.
     pub(crate) fn handlers(&mut self) -> Result<Vec<String>> {
         Ok(self.runtimes()?.keys().cloned().collect())
     }
 
-    /// A value of the CRI plugin's settings of handlers.
+    /// Returns a value of the CRI plugin's settings of handlers.
     pub(crate) fn value(&mut self, keys: &[&str]) -> Option<toml::Value> {
         let (last, folders) = keys.split_last()?;
         let mut table = self.containerd()?;
@@ -306,7 +304,7 @@ impl Settings {
         table.get(*last).cloned()
     }
 
-    /// That nothing differs, told by the lines that do.
+    /// Checks that nothing differs; the error has the differing lines.
     pub(crate) fn expect_equal(&self, expected: &Self, when: &str) -> Result<()> {
         if self == expected {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Handlers that come, are upgraded and go, and what containerd says meanwhile.
+//! Handlers that are added, upgraded and removed, and containerd's configuration meanwhile.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::layout::Configuration;
@@ -12,8 +12,8 @@ use toml::Value;
 use crate::daemon::{Daemon, Tree};
 use crate::mains;
 
-/// A handler whose launcher lies in the folder of this version. That of `second` leads through an
-/// entry, which has the options; others have a table.
+/// Returns a handler with a launcher in the folder of this version. That of `second` leads through
+/// an entry, which has the options; others have a table.
 pub(crate) fn handler(name: &str, version: &str) -> Handler {
     let folder = if name == "second" {
         format!("{version}@0123")
@@ -28,7 +28,7 @@ pub(crate) fn handler(name: &str, version: &str) -> Handler {
     }
 }
 
-/// Proposes, proves and writes a handler, and proposes again: nothing.
+/// Proposes, proves and writes a handler, and checks that a second proposal is empty.
 pub(crate) fn install(
     tree: &Tree<'_>,
     mode: ConfigMode,
@@ -39,7 +39,7 @@ pub(crate) fn install(
     let proposal = propose(&facts, handler, record)?;
     let former = tree.bytes()?;
     prove(tree, &facts, &proposal, handler)?;
-    ensure!(tree.bytes()? == former, "the proof left something behind");
+    ensure!(tree.bytes()? == former, "the proof left files");
     tree.apply(&proposal.changes)?;
     let again = propose(
         &tree.facts(mode, Some(&proposal.written))?,
@@ -48,14 +48,14 @@ pub(crate) fn install(
     )?;
     ensure!(
         again.changes.is_empty(),
-        "there is more to do for {}: {:?}",
+        "a second proposal has changes for {}: {:?}",
         handler.name,
         again.changes
     );
     Ok(proposal.written)
 }
 
-/// Proves and does what takes a handler back.
+/// Proves and applies the removal of a handler.
 pub(crate) fn uninstall(tree: &Tree<'_>, mode: ConfigMode, record: &WrittenHandler) -> Result<()> {
     let facts = tree.facts(mode, Some(record))?;
     let changes = revert(&facts, record)?;
@@ -63,12 +63,12 @@ pub(crate) fn uninstall(tree: &Tree<'_>, mode: ConfigMode, record: &WrittenHandl
     tree.apply(&changes)?;
     ensure!(
         revert(&tree.facts(mode, Some(record))?, record)?.is_empty(),
-        "there is more to take back"
+        "a second removal has changes"
     );
     Ok(())
 }
 
-/// That containerd has these handlers beside `former`, and nothing else is new.
+/// Checks that containerd has these handlers beside `former`, and nothing else is new.
 pub(crate) fn expect_handlers(
     tree: &Tree<'_>,
     former: &crate::daemon::Settings,
@@ -103,7 +103,7 @@ pub(crate) fn expect_handlers(
                 table.get(key)
             );
         }
-        // containerd 1.x prints an empty table where there is none.
+        // containerd 1.x prints an empty table if there is none.
         let found = table
             .get("options")
             .and_then(Value::as_table)
@@ -127,7 +127,7 @@ pub(crate) fn expect_handlers(
     )
 }
 
-/// The whole options table of a handler.
+/// Returns the whole options table of a handler.
 fn options(handler: &Handler) -> toml::Table {
     if handler.launcher.contains('@') {
         return toml::Table::new();
@@ -144,16 +144,16 @@ fn options(handler: &Handler) -> toml::Table {
     all.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Which of two handlers goes first.
+/// Which of two handlers is removed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// The one that came first.
+    /// The one that was added first.
     Older,
-    /// The one that came last.
+    /// The one that was added last.
     Newer,
 }
 
-/// Two handlers come, one is upgraded, and they go in either order.
+/// Adds two handlers, upgrades one, and removes them in either order.
 fn come_and_go(tree: &Tree<'_>, mode: ConfigMode) -> Result<()> {
     come_and_go_in(tree, mode, First::Older)?;
     come_and_go_in(tree, mode, First::Newer)
@@ -180,7 +180,7 @@ fn come_and_go_in(tree: &Tree<'_>, mode: ConfigMode, order: First) -> Result<()>
     uninstall(tree, mode, last)?;
     ensure!(
         tree.bytes()? == bytes,
-        "the files are not what they were, where the {order:?} goes first"
+        "the files changed, if the {order:?} is removed first"
     );
     expect_handlers(tree, &former, &[])
 }
@@ -243,8 +243,8 @@ pub(crate) fn relative_import_pattern_is_resolved_as_containerd_does(
             imported,
         ],
     )?;
-    // Debian's containerd reads such a pattern from its working folder, not from the main file's:
-    // nothing is there.
+    // Debian's containerd resolves such a pattern in its working folder, not in the main file's: it
+    // finds nothing.
     let is_read = tree
         .settings()?
         .handlers()?
@@ -354,7 +354,7 @@ pub(crate) fn handler_that_the_distribution_merges_is_proven_beforehand(
     )?;
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
-    // Nobody but the distribution changes what is in force.
+    // Only the distribution changes the effective configuration.
     expect_handlers(&tree, &former, &[])?;
     uninstall(&tree, ConfigMode::Auto, &record)?;
     ensure!(tree.bytes()? == bytes, "something is left");

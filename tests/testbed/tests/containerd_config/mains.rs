@@ -1,9 +1,9 @@
-//! Main files as nodes have them.
+//! Main files of real nodes.
 
 use crate::daemon::Daemon;
 
-/// kind's: schema 2 also on a containerd 2, with a handler of its own, a base specification and a
-/// snapshotter.
+/// kind's file: schema 2 also on containerd 2, with a handler of its own, a base specification and
+/// a snapshotter.
 pub(crate) const KIND: &str = r#"version = 2
 
 [proxy_plugins."fuse-overlayfs"]
@@ -53,14 +53,14 @@ version = 3   # containerd 2
     runtime_type = "io.containerd.runc.v2"
 "#;
 
-/// The node image's of this project's own test cluster.
+/// Returns the main file of this project's node image.
 pub(crate) fn test_cluster() -> String {
     include_str!("../../node-image/containerd.toml")
         .replace("@PAUSE@", "registry.example/pause:3.10")
 }
 
-/// A main file in the newest schema that all containerds of its major version know, with handlers
-/// and options.
+/// Returns a main file in the newest schema that all containerds of its major version support, with
+/// handlers and options.
 pub(crate) fn own(daemon: &Daemon) -> &'static str {
     if daemon.version.major < 2 {
         KIND
@@ -69,7 +69,7 @@ pub(crate) fn own(daemon: &Daemon) -> &'static str {
     }
 }
 
-/// What [`own`] says, in a file that another one imports.
+/// Returns a main file that imports the rest, with the content of [`own`].
 pub(crate) fn importing(daemon: &Daemon, pattern: &str) -> String {
     let schema = if daemon.version.major < 2 { 2 } else { 3 };
     format!("version = {schema}\nimports = [\"{pattern}\"]\n\n[debug]\n  level = \"info\"\n")

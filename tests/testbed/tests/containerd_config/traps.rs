@@ -1,5 +1,5 @@
-//! Edits that others make and containerd punishes, most of them silently: the proof finds each, and
-//! ours are none.
+//! Edits by other tools that break containerd's configuration, most of them silently: the proof
+//! detects each, and this project's edits do not do so.
 
 use anyhow::{Result, bail, ensure};
 use installer_protocol::ConfigMode;
@@ -14,17 +14,17 @@ use crate::mains;
 const TWO: &str = "io.containerd.grpc.v1.cri";
 const THREE: &str = "io.containerd.cri.v1.runtime";
 
-/// How the proof ends.
+/// The result of a proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProofResult {
     Right,
-    /// Something else is lost, or the handler is not there.
+    /// Another setting is lost, or the handler is missing.
     Changes,
     /// containerd would not start.
     Refused,
 }
 
-/// A drop-in as an unwary installer writes it, and the import of it.
+/// Proposes a drop-in as a naive installer writes it, and the import of it.
 fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) -> Result<Proposal> {
     let Handler {
         name,
@@ -67,7 +67,7 @@ fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) ->
     })
 }
 
-/// How the proof of such a drop-in ends.
+/// Returns the result of the proof of such a drop-in.
 fn prove_drop_in(
     daemon: &Daemon,
     main: &str,
@@ -85,7 +85,7 @@ fn prove_drop_in(
         Err(ConfigError::Refused { .. }) => ProofResult::Refused,
         Err(other) => bail!("{other}"),
     };
-    // Ours, beside it, does no harm.
+    // This project's handler, beside it, does no harm.
     let mut former = tree.settings()?.handlers()?;
     former.push("wasmedge".to_owned());
     former.sort();
@@ -97,8 +97,8 @@ fn prove_drop_in(
     Ok(result)
 }
 
-/// That each of these drop-ins ends so: a main file, the drop-in's first line, and its plugin's
-/// name.
+/// Checks the result of each of these drop-ins: a main file, the drop-in's first line, and its
+/// plugin's name.
 fn expect_results(daemon: &Daemon, cases: &[(&str, &str, &str, ProofResult)]) -> Result<()> {
     for (main, first_line, plugin, expected) in cases {
         let found = prove_drop_in(daemon, main, first_line, plugin)?;
@@ -176,7 +176,7 @@ pub(crate) fn a_drop_in_on_an_old_containerd_is_refused(daemon: &Daemon) -> Resu
 }
 
 pub(crate) fn a_main_file_without_the_default_handler_is_never_left(daemon: &Daemon) -> Result<()> {
-    // The first handler that is named takes the place of the default one on containerd 1.x.
+    // On containerd 1.x the first named handler replaces the default one.
     let tree = daemon.tree("bare", &[("config.toml", "version = 2\n".to_owned())])?;
     let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
     let mut settings = tree.settings()?;

@@ -1,5 +1,5 @@
-//! containerd's merged configuration as its main file, without our marks: our handlers in it are
-//! ours by their content.
+//! containerd's merged configuration as its main file, without this project's marks: its handlers
+//! are recognized by their content.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::ConfigMode;
@@ -9,7 +9,7 @@ use crate::daemon::{Daemon, Settings, Tree};
 use crate::edits::{expect_handlers, handler, install, uninstall};
 use crate::mains;
 
-/// Main files in each schema that the daemon knows.
+/// Returns main files in each schema that the daemon supports.
 fn mains(daemon: &Daemon) -> Vec<(&'static str, String)> {
     let (two, three) = (
         ("two", mains::KIND.to_owned()),
@@ -23,8 +23,8 @@ fn mains(daemon: &Daemon) -> Vec<(&'static str, String)> {
     }
 }
 
-/// What a main file says when it was written back: 1.7 then has a key more of proxy plugins, with
-/// or without us.
+/// Returns the settings of a main file that was written back: 1.7 then has an additional key of
+/// proxy plugins, with or without this project's handlers.
 fn written_back(daemon: &Daemon, name: &str, main: &str) -> Result<Settings> {
     let tree = daemon.tree(
         &format!("former-{name}"),
@@ -34,7 +34,7 @@ fn written_back(daemon: &Daemon, name: &str, main: &str) -> Result<Settings> {
     tree.settings()
 }
 
-/// That nothing of ours is in any file.
+/// Checks that no file has anything of this project.
 fn check_clean(tree: &Tree<'_>) -> Result<()> {
     for (path, bytes) in tree.bytes()? {
         let text = String::from_utf8_lossy(&bytes);

@@ -1,5 +1,4 @@
-//! Which containers run by a launcher, asked of a real containerd whose state folder lies
-//! elsewhere.
+//! Containers of a launcher, found through a real containerd with its state folder elsewhere.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +17,7 @@ pub(crate) fn containers_of_a_launcher_are_found_without_containerds_state_folde
     let launcher = node
         .launcher
         .to_str()
-        .context("a launcher whose path is text")?;
+        .context("the launcher's path is not UTF-8")?;
     let image = image_of(SPIN);
     let ctr = |args: &[&str]| {
         node.containerd
@@ -41,7 +40,7 @@ pub(crate) fn containers_of_a_launcher_are_found_without_containerds_state_folde
         timeout: Duration::from_mins(1),
         ..node.plan(HANDLER, &image)
     };
-    // The smoke test is dropped when its guest runs, and leaves it.
+    // The smoke test is dropped while its guest runs, and leaves the container.
     let running = node.block(async |cri| {
         let listed = async {
             loop {
@@ -58,14 +57,14 @@ pub(crate) fn containers_of_a_launcher_are_found_without_containerds_state_folde
         };
         tokio::select! {
             ended = smoke::run(cri,
-                &endless) => bail!("a guest without end came to one: {ended:?}"),
+                &endless) => bail!("an endless guest exited: {ended:?}"),
             running = listed => running,
         }
     })?;
     let settings = running
         .settings
         .as_ref()
-        .context("containerd publishes its settings")?;
+        .context("read containerd's settings")?;
     let state = node.containerd.tasks_folder();
     ensure!(
         settings.state.as_deref().map(Path::new) == state.ancestors().nth(2),
@@ -83,7 +82,7 @@ pub(crate) fn containers_of_a_launcher_are_found_without_containerds_state_folde
         "{running:?}"
     );
     let used = |running: RunningWorkloads, folder: &Path| -> Result<Vec<String>> {
-        let folder = NodePath::new(folder.to_str().context("a path that is text")?)?;
+        let folder = NodePath::new(folder.to_str().context("the path is not UTF-8")?)?;
         match usage(
             Bundles::Hidden("not looked at".to_owned()),
             Ok(running),
@@ -113,7 +112,7 @@ pub(crate) fn containers_of_a_launcher_are_found_without_containerds_state_folde
     node.block(async |cri| smoke::remove_leftovers(cri, &endless.runtime).await)?;
     let left = node.block(async |cri| cri.running().await)?;
     ensure!(used(left.clone(), folder)?.is_empty(), "{left:?}");
-    // The log of the one that was dropped goes with the next one's.
+    // The log of the dropped one is removed with the next one's.
     node.smoke(&node.plan(HANDLER, SMOKE))?;
     node.check_clean()
 }

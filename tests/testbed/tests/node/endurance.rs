@@ -109,7 +109,7 @@ fn five_hundred_containers_leave_the_host_as_it_was(node: &Node) -> Result<Verdi
     })
 }
 
-/// A container whose task is created repeatedly.
+/// A container with a task that is created repeatedly.
 struct Lane {
     id: String,
     rootfs: Vec<crate::tasks::Mount>,

@@ -137,7 +137,7 @@ fn serve(mut device: File, is_over: &AtomicBool, unanswered: &AtomicUsize) {
                 let _ = device.write(&answer);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                std::thread::sleep(POLL_INTERVAL)
+                std::thread::sleep(POLL_INTERVAL);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // It was unmounted.

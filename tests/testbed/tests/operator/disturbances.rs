@@ -1,4 +1,4 @@
-//! Processes that end and nodes that go, in the middle of a rollout.
+//! Processes that die and nodes that disappear during a rollout.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ tests![
     node_restarted_during_a_rollout_gets_the_runtime,
 ];
 
-/// The Job of the installer at work on a node, as soon as there is one.
+/// Waits for the Job of an installer on a node, and returns it.
 fn installer_on(fixture: &Fixture, node: &str) -> Result<String> {
     fixture.wait_for(
         &format!("wasmruntimenode/{NAME}.{node}"),
@@ -28,8 +28,8 @@ fn installer_on(fixture: &Fixture, node: &str) -> Result<String> {
     )
 }
 
-/// What is on a node as soon as an installer is at a stage, and not before. `record.json` is what
-/// the installer writes down.
+/// For each stage of the installer a command that succeeds on a node as soon as the installer is in
+/// that stage. `record.json` is the installer's record.
 const STAGES: &[(&str, &str)] = &[
     ("check", "true"),
     (
@@ -54,7 +54,7 @@ fn installer_killed_at_any_stage_is_started_again(fixture: &Fixture) -> Result<(
         kill_an_installer(fixture, stage, sign)?;
         fixture.wait_for(
             &format!("wasmruntimenode/{NAME}.{}", fixture.first()),
-            &format!("to tell that it was killed at {stage}"),
+            &format!("to report that it was killed at {stage}"),
             |object| {
                 let status = &object["status"];
                 Ok(
@@ -63,7 +63,7 @@ fn installer_killed_at_any_stage_is_started_again(fixture: &Fixture) -> Result<(
                 )
             },
         )?;
-        // The operator waits longer after each; a person need not.
+        // The operator's backoff grows after each; a changed retry token skips it.
         let annotation = format!("runtime.wasmedge.dev/retry=after-{stage}");
         fixture
             .cluster
@@ -97,8 +97,8 @@ fn installer_killed_at_any_stage_is_started_again(fixture: &Fixture) -> Result<(
     )
 }
 
-/// Kills an installer on the first node as soon as there is one and `sign` is to be seen. It is
-/// looked for on the node itself: from here a stage would be over before it is seen.
+/// Kills an installer on the first node as soon as there is one and `sign` succeeds. The check runs
+/// on the node itself: from here a stage would be over before it is seen.
 fn kill_an_installer(fixture: &Fixture, stage: &str, sign: &str) -> Result<()> {
     let script = format!(
         "until pgrep --exact node-installer >/dev/null && {sign} >/dev/null 2>&1 && pkill -KILL \
@@ -111,13 +111,13 @@ fn kill_an_installer(fixture: &Fixture, stage: &str, sign: &str) -> Result<()> {
         .done();
     killed.with_context(|| {
         format!(
-            "kill an installer at its stage {stage}\n{}",
+            "kill an installer in its stage {stage}\n{}",
             fixture.cluster.operator_evidence()
         )
     })
 }
 
-/// The name of the pod that leads.
+/// Returns the name of the leader's pod.
 fn leader(fixture: &Fixture) -> Result<String> {
     let lease = fixture
         .cluster
@@ -129,17 +129,16 @@ fn leader(fixture: &Fixture) -> Result<String> {
         .to_owned())
 }
 
-/// Sends a signal to the leader's process, past everything that would let it end in good order.
-/// Returns its pod.
+/// Sends a signal to the leader's process, which bypasses an orderly shutdown. Returns its pod.
 fn signal_leader(fixture: &Fixture, signal: &str) -> Result<String> {
     let name = leader(fixture)?;
     let pod = fixture
         .cluster
         .get(testbed::helm::NAMESPACE, &format!("pod/{name}"))?
-        .with_context(|| format!("no pod {name} leads"))?;
+        .with_context(|| format!("there is no leader's pod {name}"))?;
     let node = pod["spec"]["nodeName"]
         .as_str()
-        .context("a pod that leads has a node")?;
+        .context("the leader's pod has no node")?;
     let id = pod["status"]["containerStatuses"][0]["containerID"]
         .as_str()
         .unwrap_or_default()
@@ -174,7 +173,11 @@ fn killed_operator_resumes_the_rollout(fixture: &Fixture) -> Result<()> {
         .filter(|seen| seen.phase == "Installing")
         .map(|seen| seen.since)
         .collect::<BTreeSet<_>>();
-    ensure!(begun.len() == 1, "the node was begun {} times", begun.len());
+    ensure!(
+        begun.len() == 1,
+        "the installation on the node was started {} times",
+        begun.len()
+    );
     fixture
         .cluster
         .kubectl()
@@ -187,7 +190,7 @@ fn killed_operator_resumes_the_rollout(fixture: &Fixture) -> Result<()> {
     })?;
     signal_leader(fixture, "-KILL")?;
     fixture.wait_until_gone(&format!("wasmruntime/{NAME}"))
-    // What is looked at after each test tells whether anything is left.
+    // The check after each test detects leftovers.
 }
 
 fn other_replica_takes_over_when_the_leader_freezes_and_is_lost(fixture: &Fixture) -> Result<()> {
@@ -196,8 +199,7 @@ fn other_replica_takes_over_when_the_leader_freezes_and_is_lost(fixture: &Fixtur
     }
     fixture.apply(&runtime(&json!({ "rollout": { "canary": 0 } })))?;
     installer_on(fixture, fixture.first())?;
-    // A process that does not run can neither renew the Lease nor let go of it, whatever Kubernetes
-    // then asks of it.
+    // A stopped process can neither renew nor release the Lease, whatever Kubernetes then requests.
     let former = signal_leader(fixture, "-STOP")?;
     let delete = [
         "--namespace",
@@ -211,7 +213,7 @@ fn other_replica_takes_over_when_the_leader_freezes_and_is_lost(fixture: &Fixtur
     fixture.cluster.kubectl().args(delete).done()?;
     ensure!(
         leader(fixture)? == former,
-        "{former} has let go of the Lease, so nobody had to take it over"
+        "{former} has released the Lease, so no takeover was necessary"
     );
     fixture.up_to_date(NAME, 2)?;
     let now = leader(fixture)?;
@@ -241,8 +243,8 @@ fn node_removed_during_a_rollout_gets_the_runtime_when_it_returns(fixture: &Fixt
         .kubectl()
         .args(["delete", "node", fixture.second()])
         .done()?;
-    // Its pods go with it, sooner or later; the witness now, so that it is another one that comes
-    // back.
+    // Its pods are removed with it, sooner or later; the witness is removed now, so that the one
+    // that returns is a new one.
     fixture
         .cluster
         .kubectl()

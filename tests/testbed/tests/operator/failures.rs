@@ -1,4 +1,4 @@
-//! What goes wrong on a node leaves it as it was, stops the rollout, and is said.
+//! Failures on a node: it is left as it was, the rollout stops, and the status has the reason.
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ tests![
     foreign_runtime_class_blocks_until_adoption_and_is_restored,
 ];
 
-/// The node works: Ready, containerd answers, and its configuration is what it was.
+/// Checks that the node works: it is Ready, containerd answers, and its configuration is unchanged.
 fn check_unharmed(fixture: &Fixture, node: &str) -> Result<()> {
     let now = nodes::state(fixture, node)?;
     ensure!(
@@ -50,9 +50,9 @@ fn archive_with_another_digest_is_refused_and_stops_the_rollout(fixture: &Fixtur
     ensure!(!first && !second, "a node without the runtime takes pods");
     ensure!(
         !fixture.exists(&format!("wasmruntimenode/{NAME}.{}", fixture.second()))?,
-        "the second node was begun after the first had failed"
+        "the second node was changed after the first had failed"
     );
-    // Put right, it goes on by itself.
+    // After the correction, it continues by itself.
     fixture.patch(NAME, &from_url(&fixture.archives.next))?;
     fixture.up_to_date(NAME, 2)
 }
@@ -77,10 +77,10 @@ fn failing_version_is_rolled_back_byte_for_byte(fixture: &Fixture) -> Result<()>
         fixture.running("old")? == container,
         "a running pod was restarted"
     );
-    // What worked before works on.
+    // The previous version still works.
     ensure!(
         fixture.takes_pods(NAME, fixture.first())?,
-        "the node takes no pods any more"
+        "the node accepts no more pods"
     );
     fixture.apply(&pod("new", NAME, &["args"], None))?;
     fixture.succeeded("new").map(drop)
@@ -115,8 +115,8 @@ fn configuration_that_containerd_rejects_is_left_unchanged(fixture: &Fixture) ->
             .done()
     };
     shell(&format!("cp -p {config} /var/tmp/config.toml"))?;
-    // containerd runs on what it read at its start; the next start would fail. The first is no
-    // TOML, the second is, and only containerd itself knows that it cannot use it.
+    // containerd runs with the configuration of its start; the next start would fail. The first
+    // text is not TOML; the second is, and only containerd itself detects that it cannot use it.
     let refused = |number: usize, lines: &str, text: &str| -> Result<()> {
         shell(&format!(
             "cp -p /var/tmp/config.toml {config} && printf '{lines}\\n' >> {config}"
@@ -175,7 +175,7 @@ fn configuration_is_restored_if_containerd_does_not_start_with_the_handler(
         nodes::containerd_start(fixture, fixture.first())?,
         nodes::ready_since(&node()?),
     );
-    // `config dump` is content, the unit is not. What is below /run is no part of the
+    // `config dump` accepts it, the unit's check does not. Files below /run are not part of the
     // configuration.
     let folder = "/run/systemd/system/containerd.service.d";
     let check = r#"/bin/sh -c "! grep -rqs io.containerd.wasmedge.v1 /etc/containerd""#;
@@ -204,7 +204,7 @@ fn configuration_is_restored_if_containerd_does_not_start_with_the_handler(
     check_unharmed(fixture, fixture.first())?;
     ensure!(
         nodes::containerd_start(fixture, fixture.first())? != restarts,
-        "containerd was not restarted, so nothing was tried"
+        "containerd was not restarted, so the handler was not tried"
     );
     let now = nodes::ready_since(&node()?);
     ensure!(
@@ -222,10 +222,7 @@ fn configuration_is_restored_if_containerd_does_not_start_with_the_handler(
             &["sh", "-c", "ls /opt/wasmedge-runtime 2>&1 || true"],
         )
         .text()?;
-    ensure!(
-        left.contains("No such file"),
-        "of what was tried there is still {left}"
-    );
+    ensure!(left.contains("No such file"), "the attempt left {left}");
     nodes::check_untouched(fixture, fixture.second(), &start)
 }
 
@@ -253,10 +250,9 @@ fn full_disk_leaves_the_node_unchanged(fixture: &Fixture) -> Result<()> {
     shell("umount /opt/wasmedge-runtime; rmdir /opt/wasmedge-runtime")?;
     let message = message?;
     ensure!(message.contains("HostFiles"), "{message}");
-    ensure!(left?.is_empty(), "what did not fit was left half done");
+    ensure!(left?.is_empty(), "an incomplete runtime was left");
     check_unharmed(fixture, fixture.first())?;
-    // The disk of the configuration is full: there is room for the files that are there, and for no
-    // other.
+    // The configuration's disk is full: it has space for the existing files, and for no other.
     shell(
         "cp -a /etc/containerd /var/tmp/configuration; mount -t tmpfs -o size=256k,mode=755 tmpfs \
          /etc/containerd; \
@@ -286,12 +282,12 @@ fn full_disk_leaves_the_node_unchanged(fixture: &Fixture) -> Result<()> {
         "the configuration was changed: {differs}"
     );
     check_unharmed(fixture, fixture.first())?;
-    // With room again, a person asks for another try.
+    // With space again, a user requests a retry.
     retry(fixture, "room")?;
     fixture.up_to_date(NAME, 1)
 }
 
-/// Asks for another try on the nodes that failed.
+/// Requests a retry on the failed nodes.
 fn retry(fixture: &Fixture, token: &str) -> Result<()> {
     let annotation = format!("runtime.wasmedge.dev/retry={token}");
     fixture
@@ -301,8 +297,8 @@ fn retry(fixture: &Fixture, token: &str) -> Result<()> {
         .done()
 }
 
-/// Waits until the runtime has failed on a node with these words, after it was asked for by
-/// `token`; gives what the operator says of it.
+/// Waits until the runtime has failed on a node with a message that contains `text`, after the
+/// retry `token`; returns its status.
 fn wait_for_failure(
     fixture: &Fixture,
     node: &str,
@@ -327,7 +323,7 @@ fn wait_for_failure(
 
 fn foreign_handler_is_not_taken_over(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
-    // The node image's containerd knows this one by its own configuration.
+    // The node image's containerd configuration has this handler.
     let mut object = runtime(&json!({}));
     object["spec"]["runtimeClass"] = json!({ "name": "not-ours", "handler": "runc" });
     fixture.apply(&object)?;
@@ -348,7 +344,7 @@ fn foreign_runtime_class_blocks_until_adoption_and_is_restored(fixture: &Fixture
     ensure!(
         nodes::state(fixture, fixture.first())?.configuration()
             == fixture.before(fixture.first()).configuration(),
-        "the node was begun"
+        "the installation on the node was started"
     );
     fixture.patch(NAME, &json!({ "runtimeClass": { "adoptExisting": true } }))?;
     fixture.up_to_date(NAME, 1)?;

@@ -1,4 +1,4 @@
-//! The cluster with its operator, the runtimes' archives in its registry, and what holds before and
+//! The cluster with its operator, the runtime archives in its registry, and the checks before and
 //! after every test.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use testbed::wait;
 
 use crate::nodes::{self, State};
 
-/// A rule, and how to see that it holds.
+/// A test: a rule, and the function that checks it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     pub(crate) name: &'static str,
@@ -32,7 +32,7 @@ pub(crate) struct Test {
     pub(crate) body: fn(&Fixture) -> Result<()>,
 }
 
-/// What a test begins with.
+/// The initial state of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Setup {
     /// The operator, without a runtime.
@@ -41,8 +41,8 @@ pub(crate) enum Setup {
     Bare,
 }
 
-/// Makes a list of tests from functions, named as these are; `bare` stands before those that begin
-/// without the operator.
+/// Makes a list of tests from functions with these names; `bare` precedes those that begin without
+/// the operator.
 macro_rules! tests {
     (bare $($test:ident),+ $(,)?) => { crate::fixture::tests!(@ Bare: $($test),+); };
     (@ $setup:ident: $($test:ident),+) => {
@@ -54,18 +54,18 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// Where tests' pods live.
+/// The namespace of tests' pods.
 pub(crate) const NAMESPACE: &str = "default";
-/// The image of the probe: its first argument says what it does.
+/// The image of the probe: its first argument selects its action.
 pub(crate) const PROBE: &str = "tests/probe:1";
 /// The image of a static Linux program.
 const NATIVE: &str = "tests/native:1";
-/// What the chart makes a WasmRuntime with.
+/// The CRD of WasmRuntime.
 const DEFINITION: &str = "customresourcedefinition/wasmruntimes.runtime.wasmedge.dev";
-/// What a node may take for a change: an installer's run, and kubelet's next look at containerd.
+/// Timeout of a node's change: an installer's run, and kubelet's next poll of containerd.
 pub(crate) const CHANGE_TIMEOUT: Duration = Duration::from_mins(3);
 
-/// An archive of a runtime that nodes can download.
+/// A runtime archive that nodes can download.
 #[derive(Debug, Clone)]
 pub(crate) struct Archive {
     pub(crate) version: String,
@@ -76,11 +76,11 @@ pub(crate) struct Archive {
 /// The archives in the cluster's registry.
 #[derive(Debug)]
 pub(crate) struct Archives {
-    /// What the installer's image holds.
+    /// The one in the installer's image.
     pub(crate) current: Archive,
     /// Another version that works.
     pub(crate) next: Archive,
-    /// One whose launcher is no program.
+    /// One with a launcher that is not a program.
     pub(crate) broken: Archive,
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct Fixture {
     pub(crate) helm: Helm,
     pub(crate) images: Images,
     pub(crate) archives: Archives,
-    /// Each node as it was before the first test.
+    /// Each node's state before the first test.
     before: BTreeMap<String, State>,
     classes: Vec<String>,
     /// The container of each node's witness.
@@ -126,7 +126,7 @@ impl Fixture {
             classes: Vec::new(),
             witnesses,
         };
-        // Pods are refused until the controller has made the account that they run under.
+        // Pods are refused until the controller has created their service account.
         fixture.wait_for("serviceaccount/default", "to be there", |_| Ok(Some(())))?;
         fixture
             .cluster
@@ -147,8 +147,8 @@ impl Fixture {
         Ok(fixture)
     }
 
-    /// Runs a test. Whatever became of it, its runtimes and pods are taken away, and the nodes are
-    /// looked at.
+    /// Runs a test. Whatever its result, its runtimes and pods are removed, and the nodes are
+    /// checked.
     pub(crate) fn perform(&self, test: &Test) -> Result<(), Failed> {
         let with_evidence = |error: anyhow::Error| {
             Failed::from(format!("{error:#}\n{}", self.cluster.operator_evidence()))
@@ -167,7 +167,7 @@ impl Fixture {
         result.and(cleaned)
     }
 
-    /// The operator, installed unless it is there. The tests make runtimes of their own.
+    /// Installs the operator unless it is there. Tests create their own runtimes.
     fn with_operator(&self) -> Result<()> {
         if !self.has_operator()? {
             let values = json!({ "runtimes": { operator::RUNTIME: null } });
@@ -193,7 +193,7 @@ impl Fixture {
             .is_some())
     }
 
-    /// The names of nodes that are no control plane's.
+    /// Returns the names of nodes that are not control planes.
     pub(crate) fn workers(&self) -> Vec<&str> {
         self.cluster
             .nodes()
@@ -203,17 +203,17 @@ impl Fixture {
             .collect()
     }
 
-    /// The first worker.
+    /// Returns the first worker.
     pub(crate) fn first(&self) -> &str {
         self.workers()[0]
     }
 
-    /// The second worker.
+    /// Returns the second worker.
     pub(crate) fn second(&self) -> &str {
         self.workers()[1]
     }
 
-    /// An object that belongs to no namespace, or to the tests' own.
+    /// Returns a cluster-scoped object, or one in the tests' namespace.
     pub(crate) fn get(&self, object: &str) -> Result<Value> {
         self.cluster
             .get(NAMESPACE, object)?
@@ -230,8 +230,7 @@ impl Fixture {
         self.cluster.apply(NAMESPACE, &object.to_string())
     }
 
-    /// Waits for what `found` says of `object`, with the operator's own words when it does not
-    /// come.
+    /// Waits until `found` returns a value for `object`; the error carries the operator's evidence.
     pub(crate) fn wait_for<T>(
         &self,
         object: &str,
@@ -267,7 +266,7 @@ impl Fixture {
         )
     }
 
-    /// What `node` was like before the first test.
+    /// Returns the state of `node` before the first test.
     pub(crate) fn before(&self, node: &str) -> &State {
         &self.before[node]
     }
@@ -290,8 +289,8 @@ impl Fixture {
             .map_err(|error| error.context(self.cluster.operator_evidence()))
     }
 
-    /// Notes in which container a node's witness runs: it has nothing to do with the runtime, and
-    /// stays.
+    /// Records the container of a node's witness: the witness does not use the runtime, and must
+    /// keep running.
     fn record_witness(&self, node: &str) -> Result<()> {
         let container = self.running(&witness(node))?;
         self.witnesses
@@ -310,8 +309,9 @@ impl Fixture {
             .unwrap_or_default()
     }
 
-    /// After a test has restarted a node, or its witness: waits until that runs in another
-    /// container, which has to stay from then on. What a node writes when it starts is no change.
+    /// Waits, after a test restarted a node or its witness, until the witness runs in another
+    /// container, which must keep running from then on. Files that a node writes at its start are
+    /// not a change.
     pub(crate) fn wait_for_restarted_witness(&self, node: &str) -> Result<()> {
         let former = self.recorded_witness(node);
         self.wait_for(
@@ -341,12 +341,12 @@ impl Fixture {
         }))
     }
 
-    /// Waits until a pod runs, and gives its container's id.
+    /// Waits until a pod runs, and returns its container's id.
     pub(crate) fn running(&self, pod: &str) -> Result<String> {
         self.wait_for(&format!("pod/{pod}"), "to run", |pod| Ok(container(pod)))
     }
 
-    /// Takes away all that a test made, the runtimes last: pods may still use them.
+    /// Removes everything that a test made, the runtimes last: pods may still use them.
     fn clean(&self) -> Result<()> {
         let pods = [
             "delete",
@@ -361,7 +361,7 @@ impl Fixture {
             .args(["--namespace", NAMESPACE])
             .args(pods)
             .done()?;
-        // Where the chart was never installed there are none.
+        // If the chart was never installed there are none.
         if self.exists(DEFINITION)? {
             self.cluster
                 .kubectl()
@@ -382,7 +382,7 @@ impl Fixture {
         }
     }
 
-    /// Takes all nodes out of their pools.
+    /// Removes all nodes from their pools.
     pub(crate) fn empty_pools(&self) -> Result<()> {
         self.workers().into_iter().try_for_each(|node| {
             self.cluster
@@ -392,13 +392,13 @@ impl Fixture {
         })
     }
 
-    /// Nodes and cluster are as they were, but for the operator and its API.
+    /// Checks that nodes and cluster are unchanged, except for the operator and its API.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         for (node, before) in &self.before {
             let now = nodes::state(self, node)?;
             ensure!(
                 now == *before,
-                "{node} is not as it was:\n{}",
+                "{node} changed:\n{}",
                 before.difference(&now)
             );
             let witness = self.running(&witness(node))?;
@@ -435,7 +435,7 @@ impl Fixture {
         Ok(())
     }
 
-    /// Every RuntimeClass, without what the API server keeps of it.
+    /// Returns every RuntimeClass without the API server's metadata.
     fn classes(&self) -> Result<Vec<String>> {
         let text = self
             .cluster
@@ -460,12 +460,12 @@ impl Fixture {
     }
 }
 
-/// The name of the pod on a node that has nothing to do with the runtime.
+/// Returns the name of a node's witness, a pod that does not use the runtime.
 pub(crate) fn witness(node: &str) -> String {
     format!("witness-{node}")
 }
 
-/// The id of a pod's container, if it runs.
+/// Returns the id of a pod's container, if it runs.
 fn container(pod: &Value) -> Option<String> {
     let container = &pod["status"]["containerStatuses"][0];
     container["state"]["running"].is_object().then(|| {
@@ -517,7 +517,7 @@ fn push_archive(cluster: &Cluster, archive: &RuntimeArchive) -> Result<Archive> 
     let layer = packed
         .blobs()
         .last()
-        .context("an artifact has a layer")?
+        .context("the artifact has no layer")?
         .digest()
         .to_owned();
     cluster.push(&packed)?;

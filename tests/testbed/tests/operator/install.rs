@@ -1,4 +1,4 @@
-//! A runtime comes to the nodes of its pool, and pods land there and nowhere else.
+//! Installation of a runtime on the nodes of its pool, and scheduling of pods on these nodes only.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -19,14 +19,14 @@ tests![
 
 fn pod_created_before_the_runtime_waits_and_then_runs(fixture: &Fixture) -> Result<()> {
     fixture.pool(fixture.first(), "wasm")?;
-    // Paused, so that the pod is there first.
+    // Paused, so that the pod exists first.
     fixture.apply(&runtime(&json!({ "rollout": { "paused": true } })))?;
     fixture.wait_for("runtimeclass/wasmedge", "to be there", |_| Ok(Some(())))?;
     fixture.apply(&pod("early", NAME, &["args"], None))?;
     fixture.wait_for("pod/early", "to find no node", |pod| {
         ensure!(
             pod["spec"]["nodeName"].is_null(),
-            "it landed on {}",
+            "it was scheduled on {}",
             pod["spec"]["nodeName"]
         );
         let conditions = pod["status"]["conditions"]
@@ -41,7 +41,7 @@ fn pod_created_before_the_runtime_waits_and_then_runs(fixture: &Fixture) -> Resu
     fixture.patch(NAME, &json!({ "rollout": { "paused": false } }))?;
     let node = fixture.succeeded("early")?;
     ensure!(node == fixture.first(), "it ran on {node}");
-    // A pod that may run anywhere lands on the one node, however many there are of it.
+    // All pods that may run on any node are scheduled on the one node.
     for name in ["one", "two", "three"] {
         fixture.apply(&pod(name, NAME, &["args"], None))?;
     }

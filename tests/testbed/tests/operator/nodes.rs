@@ -1,5 +1,5 @@
-//! What a node is like: the files that an installer can reach, what else of its system has changed,
-//! what its Node object says of it.
+//! The state of a node: the files that an installer can reach, other changes of its system, and its
+//! Node object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,22 +10,21 @@ use serde_json::Value;
 use crate::fixture::Fixture;
 use crate::runtimes::NAME;
 
-/// When what a node was like was written down: whatever has changed since is newer than this file.
+/// A file that marks the time of the recorded state: later changes are newer than it.
 const MARK: &str = "/var/tmp/before-the-tests";
 
-/// Digest, mode and path of each file below the folders that an installer can write to and that
-/// stay when the node is restarted
-/// (`installer_is_not_privileged_and_mounts_only_the_paths_of_its_table` holds which these are), each
-/// folder, each link.
+/// Digest, mode and path of each file, folder and link below the folders that an installer can
+/// write to and that survive a restart of the node
+/// (`installer_is_not_privileged_and_mounts_only_the_paths_of_its_table` checks which these are).
 const FILES: &str = r#"cd / && find etc/containerd opt -xdev \( -type f -exec sh -c 'for f; do echo "$(sha256sum <"$f") $(stat -c %a "$f") $f"; done' _ {} + \) -o -type d -printf 'folder %m %p\n' -o -type l -printf 'link %p %l\n'"#;
 
-/// What else of the node's system is newer than the mark. Left out are the kernel's own, what is
-/// gone with a restart, the data of kubelet, containerd and the pods in `/var`, the files that
-/// Docker gives a node, and its network's configuration, which the testbed writes again when a node
-/// comes back.
+/// Other files of the node's system that are newer than the mark. Left out are the kernel's file
+/// systems, files that do not survive a restart, the data of kubelet, containerd and the pods in
+/// `/var`, the files that Docker gives a node, and its network's configuration, which the testbed
+/// writes again when a node returns.
 const ELSEWHERE: &str = r"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var -o -path /opt -o -path /etc/containerd -o -path /etc/cni -o -path /etc/hosts -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune -o -cnewer ";
 
-/// What of a node has to be the same before and after.
+/// The part of a node's state that must be the same before and after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct State {
     /// Digest, mode and path of each file, and each folder.
@@ -38,7 +37,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// What only one of the two has.
+    /// Describes what only one of the two has.
     pub(crate) fn difference(&self, now: &Self) -> String {
         let mut text = String::new();
         let differences = [
@@ -65,12 +64,12 @@ impl State {
         text
     }
 
-    /// Whether the two have the same files, whatever their Node objects say.
+    /// Returns whether the two have the same files, whatever their Node objects are.
     pub(crate) fn has_files_of(&self, other: &Self) -> bool {
         (&self.files, &self.elsewhere) == (&other.files, &other.elsewhere)
     }
 
-    /// Digests, modes and paths of containerd's configuration alone.
+    /// Returns digests, modes and paths of containerd's configuration alone.
     pub(crate) fn configuration(&self) -> Vec<&String> {
         self.files
             .iter()
@@ -79,12 +78,12 @@ impl State {
     }
 }
 
-/// Sets the mark: what is on `node` now is how it was before.
+/// Sets the mark: the present state of `node` is the one before.
 pub(crate) fn mark(fixture: &Fixture, node: &str) -> Result<()> {
     fixture.cluster.in_node(node, &["touch", MARK]).done()
 }
 
-/// What `node` is like now.
+/// Returns the present state of `node`.
 pub(crate) fn state(fixture: &Fixture, node: &str) -> Result<State> {
     let lines = |script: &str| -> Result<BTreeSet<String>> {
         Ok(fixture
@@ -102,7 +101,7 @@ pub(crate) fn state(fixture: &Fixture, node: &str) -> Result<State> {
         .cloned()
         .unwrap_or_default();
     let mut annotations = texts(&metadata["annotations"]);
-    // kubeadm writes them once; a Node object that was removed and comes back does without.
+    // kubeadm writes them once; a Node object that was removed and returns lacks them.
     annotations.retain(|key, _| !key.starts_with("kubeadm."));
     Ok(State {
         files: lines(FILES)?,
@@ -113,8 +112,8 @@ pub(crate) fn state(fixture: &Fixture, node: &str) -> Result<State> {
     })
 }
 
-/// Whether nothing was begun on `node`: the operator does not know it, its files are what they
-/// were, and containerd runs on since `start`.
+/// Checks that no installation was started on `node`: the operator has no object for it, its files
+/// are unchanged, and containerd has been running since `start`.
 pub(crate) fn check_untouched(fixture: &Fixture, node: &str, start: &str) -> Result<()> {
     ensure!(
         !fixture.exists(&format!("wasmruntimenode/{NAME}.{node}"))?,
@@ -140,7 +139,7 @@ fn texts(object: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// When the node's containerd was started, in a form that changes with each start.
+/// Returns the start time of the node's containerd, in a form that changes with each start.
 pub(crate) fn containerd_start(fixture: &Fixture, node: &str) -> Result<String> {
     fixture
         .cluster
@@ -156,8 +155,7 @@ pub(crate) fn containerd_start(fixture: &Fixture, node: &str) -> Result<String> 
         .text()
 }
 
-/// The folder of the runtime that serves a pod's container, by what containerd wrote down when it
-/// started it.
+/// Returns the folder of the runtime that serves a pod's container, from containerd's records.
 pub(crate) fn runtime_of(fixture: &Fixture, node: &str, container_id: &str) -> Result<String> {
     let id = container_id.trim_start_matches("containerd://");
     let folder = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}");
@@ -168,12 +166,12 @@ pub(crate) fn runtime_of(fixture: &Fixture, node: &str, container_id: &str) -> R
     path.with_context(|| format!("read which shim serves {id} on {node}"))
 }
 
-/// Whether a node is Ready.
+/// Returns whether a node is Ready.
 pub(crate) fn is_ready(node: &Value) -> bool {
     ready_since(node).is_some()
 }
 
-/// Since when a node is Ready without a break; nothing, where it is not.
+/// Returns the time since which a node has been Ready without a break; none if it is not Ready.
 pub(crate) fn ready_since(node: &Value) -> Option<String> {
     let mut conditions = node["status"]["conditions"]
         .as_array()

@@ -1,4 +1,5 @@
-//! What is chosen of the runtime comes to nodes like a new version, and leaves pods alone.
+//! Changed options of the runtime: rolled out to nodes like a new version, without effect on
+//! running pods.
 
 use std::path::Path;
 
@@ -15,8 +16,8 @@ tests![
     sandboxer_can_be_changed_and_pods_of_both_kinds_keep_running,
 ];
 
-/// The options of the runtime's handler: in the file beside the launcher that containerd executes,
-/// and nowhere else.
+/// Reads the options of the runtime's handler: from the file beside the launcher that containerd
+/// executes, and from nowhere else.
 fn options(fixture: &Fixture) -> Result<toml::Table> {
     let handler = handler(fixture)?;
     ensure!(
@@ -29,7 +30,7 @@ fn options(fixture: &Fixture) -> Result<toml::Table> {
     let launcher = handler
         .get("runtime_path")
         .and_then(toml::Value::as_str)
-        .context("the handler names no launcher")?;
+        .context("the handler has no launcher")?;
     let file = Path::new(launcher)
         .with_file_name("options.toml")
         .display()
@@ -42,15 +43,13 @@ fn options(fixture: &Fixture) -> Result<toml::Table> {
         .with_context(|| format!("read {file}"))
 }
 
-/// What containerd says of the runtime's handler.
+/// Reads the runtime's handler from containerd's configuration.
 fn handler(fixture: &Fixture) -> Result<toml::Table> {
     let text = fixture
         .cluster
         .in_node(fixture.first(), &["containerd", "config", "dump"])
         .text()?;
-    let document: toml::Table = text
-        .parse()
-        .context("read what containerd's configuration is")?;
+    let document: toml::Table = text.parse().context("read containerd's configuration")?;
     let path = [
         "plugins",
         "io.containerd.cri.v1.runtime",
@@ -63,7 +62,7 @@ fn handler(fixture: &Fixture) -> Result<toml::Table> {
         .try_fold(&document, |table, key| table.get(*key)?.as_table());
     found
         .cloned()
-        .with_context(|| format!("containerd knows no handler {NAME}: {text}"))
+        .with_context(|| format!("containerd has no handler {NAME}: {text}"))
 }
 
 fn changed_option_restarts_containerd_and_leaves_pods_running(fixture: &Fixture) -> Result<()> {
@@ -73,7 +72,7 @@ fn changed_option_restarts_containerd_and_leaves_pods_running(fixture: &Fixture)
     fixture.apply(&sleeper("old", NAME, None))?;
     let container = fixture.running("old")?;
     let start = nodes::containerd_start(fixture, fixture.first())?;
-    // A pod's sandbox counts too: one more pod has room, and so has the guest that proves the node.
+    // A pod's sandbox counts too: the limit admits one more pod, and the smoke guest.
     fixture.patch(
         NAME,
         &json!({ "runtime": { "logLevel": "Debug", "maxContainers": 4 } }),
@@ -109,7 +108,7 @@ fn changed_option_restarts_containerd_and_leaves_pods_running(fixture: &Fixture)
     let left = self::options(fixture)?;
     ensure!(
         left.keys().eq(["SystemdCgroup"]),
-        "what is at its default is written down: {left}"
+        "default values are written: {left}"
     );
     ensure!(
         fixture.running("old")? == container,
@@ -136,7 +135,7 @@ fn sandboxer_can_be_changed_and_pods_of_both_kinds_keep_running(fixture: &Fixtur
             .map(str::to_owned);
         ensure!(
             (key.as_deref() == Some("shim")) == (sandboxer == "Shim"),
-            "the sandboxer {sandboxer} is written down as {key:?}"
+            "the sandboxer {sandboxer} is written as {key:?}"
         );
         fixture.apply(&sleeper(sleeps, NAME, None))?;
         containers.push((sleeps, fixture.running(sleeps)?));
@@ -152,7 +151,7 @@ fn sandboxer_can_be_changed_and_pods_of_both_kinds_keep_running(fixture: &Fixtur
     Ok(())
 }
 
-/// Waits until an Event of a pod says `text`.
+/// Waits for an Event of a pod that contains `text`.
 fn wait_for_event_with(fixture: &Fixture, pod: &str, text: &str) -> Result<()> {
     let of_pod = format!("--field-selector=involvedObject.name={pod}");
     let published = || {
@@ -177,7 +176,7 @@ fn wait_for_event_with(fixture: &Fixture, pod: &str, text: &str) -> Result<()> {
         Ok(messages.any(|message| message.contains(text)).then_some(()))
     };
     wait::until(
-        format_args!("the pod {pod} to be told of {text:?}"),
+        format_args!("an Event of the pod {pod} with {text:?}"),
         CHANGE_TIMEOUT,
         published,
         || fixture.cluster.evidence(Some(NAMESPACE)),

@@ -1,5 +1,5 @@
-//! A release of the chart: README's tour on a cluster that has never seen the runtime, an upgrade
-//! and the way back by Helm, and `helm uninstall`, behind which nothing is left.
+//! A release of the chart: README's tour on a cluster that has never had the runtime, an upgrade
+//! and a rollback by Helm, and a complete `helm uninstall`.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -23,16 +23,16 @@ tests![bare
     helm_upgrade_and_rollback_change_only_their_part_and_uninstall_leaves_nothing,
 ];
 
-/// What `helm test` has to show: the line of the guest in the installer's image.
+/// The line of the smoke guest in the output of `helm test`.
 const GUEST_LINE: &str = "a guest ran: this node has the runtime";
-/// How long what was removed may take to be gone: a host that nobody is sent to any more ends after
-/// a while.
+/// Timeout for removed objects and processes to be gone: a host that is not used any more exits
+/// after a while.
 const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
-/// What of a release may be there.
+/// The kinds of a release's objects.
 const KINDS: &str = "deployments,replicasets,pods,jobs,services,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,\
                      poddisruptionbudgets,networkpolicies";
-/// What is in its namespace afterwards, as `docs/operations.md` says: what Kubernetes puts into
-/// every one, and the Lease.
+/// The objects in its namespace after an uninstallation, as documented in `docs/operations.md`:
+/// those that Kubernetes creates in every namespace, and the Lease.
 const REMAINING_OBJECTS: &[&str] = &[
     "configmap/kube-root-ca.crt",
     "lease.coordination.k8s.io/wasmedge-operator",
@@ -50,7 +50,7 @@ fn readme_tour_works_as_written_and_leaves_the_nodes_unchanged(fixture: &Fixture
     );
     fixture.up_to_date(NAME, 2)?;
     let tested = tour::run_further(&fixture.cluster, &shell, "helm test")?;
-    ensure!(tested.contains(GUEST_LINE), "helm test said {tested}");
+    ensure!(tested.contains(GUEST_LINE), "helm test printed {tested}");
     let hook = [
         "--namespace",
         NAMESPACE,
@@ -110,7 +110,8 @@ fn helm_upgrade_and_rollback_change_only_their_part_and_uninstall_leaves_nothing
         anyhow::Ok(())
     };
 
-    // The operator alone changes: one of its two replicas is always there, and no node is touched.
+    // Only the operator changes: one of its two replicas is always available, and no node is
+    // changed.
     let (node, before) = (fixture.on_node(NAME, fixture.first())?, starts(fixture)?);
     let seen = while_it_runs(fixture, || upgrade(&values("debug", &json!({}))))?;
     ensure!(
@@ -127,7 +128,7 @@ fn helm_upgrade_and_rollback_change_only_their_part_and_uninstall_leaves_nothing
     );
     is_undisturbed("an upgrade of the operator")?;
 
-    // The runtime changes, and goes back.
+    // The runtime changes, and is rolled back.
     let version = || anyhow::Ok(fixture.on_node(NAME, fixture.first())?["version"].clone());
     upgrade(&values("debug", &from_url(&fixture.archives.next)))?;
     fixture.up_to_date(NAME, 1)?;
@@ -144,7 +145,7 @@ fn helm_upgrade_and_rollback_change_only_their_part_and_uninstall_leaves_nothing
         "after helm rollback the node has {}",
         version()?
     );
-    is_undisturbed("the way back")?;
+    is_undisturbed("the rollback")?;
 
     check_removal_waits_for_the_last_pod(fixture, &container)?;
     fixture.empty_pools()?;
@@ -152,7 +153,8 @@ fn helm_upgrade_and_rollback_change_only_their_part_and_uninstall_leaves_nothing
     check_nothing_left(fixture)
 }
 
-/// `helm uninstall` waits for a pod of the runtime, and takes everything when that is gone.
+/// Checks that `helm uninstall` waits for a pod of the runtime, and removes everything when that is
+/// gone.
 fn check_removal_waits_for_the_last_pod(fixture: &Fixture, container: &str) -> Result<()> {
     thread::scope(|scope| {
         let removal = scope.spawn(|| operator::uninstall(&fixture.cluster, &fixture.helm));
@@ -181,15 +183,15 @@ fn check_removal_waits_for_the_last_pod(fixture: &Fixture, container: &str) -> R
     })
 }
 
-/// What was seen of the release while Helm changed it.
+/// Observations of the release while Helm changed it.
 struct Observed {
-    /// The fewest replicas of the operator that were available.
+    /// The smallest number of available replicas of the operator.
     fewest: u64,
-    /// All that the hook which applies the CRDs was allowed.
+    /// The rights of the hook that applies the CRDs.
     hook: Rights,
 }
 
-/// Does `work`, and looks at the release until it is done.
+/// Runs `work`, and observes the release until it is done.
 fn while_it_runs(fixture: &Fixture, work: impl FnOnce() -> Result<()> + Send) -> Result<Observed> {
     let mut seen = Observed {
         fewest: u64::MAX,
@@ -215,13 +217,13 @@ fn while_it_runs(fixture: &Fixture, work: impl FnOnce() -> Result<()> + Send) ->
             fixture.cluster.operator_evidence()
         });
         work.join()
-            .map_err(|_| anyhow::anyhow!("what was looked at panicked"))?
+            .map_err(|_| anyhow::anyhow!("the work panicked"))?
             .and(looked)
     })?;
     Ok(seen)
 }
 
-/// Since when each node's containerd runs.
+/// Returns the start time of each node's containerd.
 fn starts(fixture: &Fixture) -> Result<Vec<String>> {
     fixture
         .cluster
@@ -231,8 +233,8 @@ fn starts(fixture: &Fixture) -> Result<Vec<String>> {
         .collect()
 }
 
-/// Of a removed release there is what the documentation names, and no more; on the nodes nothing of
-/// it runs.
+/// Checks that a removed release leaves only the documented objects, and nothing that runs on the
+/// nodes.
 fn check_nothing_left(fixture: &Fixture) -> Result<()> {
     let names = |args: &[&str]| -> Result<BTreeSet<String>> {
         Ok(fixture
@@ -252,7 +254,7 @@ fn check_nothing_left(fixture: &Fixture) -> Result<()> {
         .collect();
     let there = || names(&["--namespace", NAMESPACE, KINDS]);
     wait::until(
-        "the namespace to hold what it may",
+        "the namespace to hold only the documented objects",
         REMOVAL_TIMEOUT,
         || Ok((there()? == kept).then_some(())),
         || format!("{:?}", there()),
@@ -263,7 +265,7 @@ fn check_nothing_left(fixture: &Fixture) -> Result<()> {
     let definitions = names(&["customresourcedefinitions"])?;
     ensure!(
         definitions.len() == 2,
-        "of the API there is {definitions:?}"
+        "the API's definitions are {definitions:?}"
     );
     for node in fixture.cluster.nodes() {
         let left = || {
@@ -282,8 +284,8 @@ fn check_nothing_left(fixture: &Fixture) -> Result<()> {
     Ok(())
 }
 
-/// What would still run on a node: units of ours, processes from a runtime's folder, what a host
-/// writes down of containers.
+/// Lists what may still run on a node: this project's units, processes from a runtime's folder, and
+/// a host's records of containers.
 const LEFTOVERS_SCRIPT: &str = "systemctl list-units --all --plain --no-legend 'wasmedge-runtime-*'
 for process in /proc/[0-9]*; do readlink $process/exe 2>/dev/null | grep wasmedge-runtime; done
 find /run/containerd/wasmedge -type f 2>/dev/null

@@ -1,4 +1,4 @@
-//! A runtime goes, and nothing of it is left.
+//! Complete removal of a runtime.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -38,7 +38,7 @@ fn runtime_in_use_stays_until_its_pods_are_gone(fixture: &Fixture) -> Result<()>
     );
     ensure!(
         !fixture.takes_pods(NAME, fixture.first())?,
-        "a node that is being cleaned takes pods"
+        "a node that is being cleaned accepts pods"
     );
     fixture
         .cluster
@@ -92,7 +92,7 @@ fn runtime_can_be_deleted_during_its_rollout(fixture: &Fixture) -> Result<()> {
         Ok((runtime["status"]["nodes"]["updated"] == 1).then_some(()))
     })?;
     delete(fixture, true)
-    // What is looked at after each test tells whether anything is left.
+    // The check after each test detects leftovers.
 }
 
 fn retained_runtime_keeps_working_and_can_be_managed_again(fixture: &Fixture) -> Result<()> {
@@ -102,7 +102,7 @@ fn retained_runtime_keeps_working_and_can_be_managed_again(fixture: &Fixture) ->
     delete(fixture, true)?;
     fixture.apply(&pod("retained", NAME, &["args"], None))?;
     fixture.succeeded("retained")?;
-    // The next runtime of the name finds what is there.
+    // The next runtime of the name finds the retained files.
     fixture.apply(&runtime(&from_url(&fixture.archives.current)))?;
     fixture.up_to_date(NAME, 1)
 }

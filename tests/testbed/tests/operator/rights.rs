@@ -1,4 +1,4 @@
-//! What the operator may do: what its table of rights says, and no more.
+//! The operator's rights: exactly those of its table.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ tests![
     installer_is_not_privileged_and_mounts_only_the_paths_of_its_table,
 ];
 
-/// Lines of `kubectl auth can-i --list` that everybody has.
+/// Lines of `kubectl auth can-i --list` for rights that every account has.
 const DEFAULT_RIGHTS: &[&str] = &[
     "selfsubject",
     "[/",
@@ -24,7 +24,7 @@ const DEFAULT_RIGHTS: &[&str] = &[
     "localsubjectaccessreviews",
 ];
 
-/// What an account may do: resource, the only name that it may do it to (empty: any), verb.
+/// Rights of an account: resource, the name to which the right is limited (empty: any), verb.
 pub(crate) type Rights = BTreeSet<(String, String, String)>;
 
 fn operator_account_has_exactly_the_rights_of_the_table(fixture: &Fixture) -> Result<()> {
@@ -37,7 +37,7 @@ fn operator_account_has_exactly_the_rights_of_the_table(fixture: &Fixture) -> Re
         &may(fixture, "wasmedge-operator", NAMESPACE)?,
         &(&cluster | &own),
     )?;
-    // The hooks' rights go with the hooks: `release` looks at them while they are there.
+    // The hooks' rights exist only while the hooks run: `release` checks them then.
     for hook in [
         "wasmedge-operator-crds",
         "wasmedge-operator-remove",
@@ -48,7 +48,7 @@ fn operator_account_has_exactly_the_rights_of_the_table(fixture: &Fixture) -> Re
     Ok(())
 }
 
-/// Fails unless an account may do what a table says, and no more.
+/// Fails unless an account has exactly the rights of a table.
 pub(crate) fn expect_rights(may: &Rights, table: &Rights) -> Result<()> {
     ensure!(
         may == table,
@@ -59,7 +59,7 @@ pub(crate) fn expect_rights(may: &Rights, table: &Rights) -> Result<()> {
     Ok(())
 }
 
-/// What an account of the chart may do in a namespace, by the API server's word.
+/// Returns the rights of an account of the chart in a namespace, from the API server.
 pub(crate) fn may(fixture: &Fixture, account: &str, namespace: &str) -> Result<Rights> {
     let account = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
     let text = fixture
@@ -82,7 +82,7 @@ pub(crate) fn may(fixture: &Fixture, account: &str, namespace: &str) -> Result<R
         .collect())
 }
 
-/// What a file of the chart's tables gives.
+/// Returns the rights in a file of the chart's tables.
 pub(crate) fn table(fixture: &Fixture, file: &str) -> Result<Rights> {
     let path = testbed::helm::chart().join("files").join(file);
     let rules =
@@ -107,7 +107,7 @@ pub(crate) fn table(fixture: &Fixture, file: &str) -> Result<Rights> {
         .collect())
 }
 
-/// Rules as a role, so that kubectl reads them.
+/// Formats rules as a role, so that kubectl reads them.
 fn role(rules: &str) -> String {
     let rules = rules
         .lines()
@@ -120,7 +120,7 @@ fn role(rules: &str) -> String {
     )
 }
 
-/// A line of the list: the resource, then in brackets each: paths that are no resources, names,
+/// Parses a line of the list: the resource, then, each in brackets, non-resource paths, names,
 /// verbs.
 fn listed(line: &str) -> Rights {
     let resource = line.split_whitespace().next().unwrap_or_default();
@@ -166,7 +166,7 @@ fn granted(rule: &Value) -> Rights {
     let mut rights = Rights::new();
     for resource in texts("resources") {
         for group in texts("apiGroups") {
-            // As kubectl writes them: `jobs.batch`, `nodes`,
+            // As kubectl prints them: `jobs.batch`, `nodes`,
             // `wasmruntimes.runtime.wasmedge.dev/status`.
             let (name, part) = resource
                 .split_once('/')
@@ -244,12 +244,12 @@ fn installer_is_not_privileged_and_mounts_only_the_paths_of_its_table(
         .collect();
     ensure!(
         sees == table,
-        "it sees {sees:?} of its node, and the table says {table:?}"
+        "it mounts {sees:?} of its node, and the table has {table:?}"
     );
     Ok(())
 }
 
-/// A pod of an installer, seen while it is there.
+/// Waits for a pod of an installer, and returns it.
 fn installer_pod(fixture: &Fixture) -> Result<Value> {
     fixture.pool(fixture.first(), "wasm")?;
     fixture.apply(&crate::runtimes::runtime(&serde_json::json!({})))?;

@@ -1,4 +1,4 @@
-//! Runtimes and pods as tests make them, and what they wait for.
+//! The runtimes and pods of tests, and waits for their states.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -6,15 +6,15 @@ use testbed::cluster::REGISTRY;
 
 use crate::fixture::{Archive, Fixture, NAMESPACE, PROBE};
 
-/// The runtime of most tests, its class and its handler.
+/// The name of most tests' runtime, its class and its handler.
 pub(crate) const NAME: &str = "wasmedge";
 
-/// A runtime for the nodes of the pool `wasm`, with `more` in its spec.
+/// Returns a runtime for the nodes of the pool `wasm`, with `more` in its spec.
 pub(crate) fn runtime(more: &Value) -> Value {
     named(NAME, "wasm", more)
 }
 
-/// A runtime of this name for the nodes of this pool.
+/// Returns a runtime of this name for the nodes of this pool.
 pub(crate) fn named(name: &str, pool: &str, more: &Value) -> Value {
     let mut spec = json!({
         "nodeSelector": { "matchLabels": { "pool": pool } },
@@ -25,7 +25,7 @@ pub(crate) fn named(name: &str, pool: &str, more: &Value) -> Value {
         "metadata": { "name": name }, "spec": spec })
 }
 
-/// Puts `more` into `into`, key by key.
+/// Merges `more` into `into`, key by key.
 pub(crate) fn merge(into: &mut Value, more: &Value) {
     match (into, more) {
         (Value::Object(into), Value::Object(more)) => {
@@ -37,13 +37,13 @@ pub(crate) fn merge(into: &mut Value, more: &Value) {
     }
 }
 
-/// The part of a spec that says: this archive.
+/// Returns the part of a spec that selects this archive.
 pub(crate) fn from_url(archive: &Archive) -> Value {
     json!({ "artifact": { "platforms": [{ "arch": arch(), "url": archive.url,
         "sha256": archive.sha256 }] } })
 }
 
-/// This machine's architecture, as Kubernetes names it.
+/// Returns this machine's architecture by Kubernetes' name.
 pub(crate) fn arch() -> &'static str {
     if std::env::consts::ARCH == "aarch64" {
         "arm64"
@@ -52,12 +52,12 @@ pub(crate) fn arch() -> &'static str {
     }
 }
 
-/// A pod of the class `class` that runs until it is deleted.
+/// Returns a pod of the class `class` that runs until it is deleted.
 pub(crate) fn sleeper(name: &str, class: &str, node: Option<&str>) -> Value {
     pod(name, class, &["sleep", "100000"], node)
 }
 
-/// A pod of the class `class` that runs the probe with `args`.
+/// Returns a pod of the class `class` that runs the probe with `args`.
 pub(crate) fn pod(name: &str, class: &str, args: &[&str], node: Option<&str>) -> Value {
     let selector = node.map(|node| json!({ "kubernetes.io/hostname": node }));
     json!({
@@ -75,7 +75,7 @@ pub(crate) fn pod(name: &str, class: &str, args: &[&str], node: Option<&str>) ->
 }
 
 impl Fixture {
-    /// Puts a node into a pool.
+    /// Adds a node to a pool.
     pub(crate) fn pool(&self, node: &str, pool: &str) -> Result<()> {
         self.cluster
             .kubectl()
@@ -105,7 +105,7 @@ impl Fixture {
             .done()
     }
 
-    /// Waits until every node of the runtime's pool is up to date, and there are `nodes` of them.
+    /// Waits until every node of the runtime's pool is up to date, and their number is `nodes`.
     pub(crate) fn up_to_date(&self, runtime: &str, nodes: u64) -> Result<()> {
         self.wait_for(
             &format!("wasmruntime/{runtime}"),
@@ -122,7 +122,7 @@ impl Fixture {
         )
     }
 
-    /// Waits for a condition's reason, and gives its message.
+    /// Waits for a condition's reason, and returns its message.
     pub(crate) fn condition(&self, runtime: &str, kind: &str, reason: &str) -> Result<String> {
         self.wait_for(
             &format!("wasmruntime/{runtime}"),
@@ -141,18 +141,18 @@ impl Fixture {
         )
     }
 
-    /// What the operator says of a runtime on a node.
+    /// Returns the operator's object for a runtime on a node.
     pub(crate) fn on_node(&self, runtime: &str, node: &str) -> Result<Value> {
         Ok(self.get(&format!("wasmruntimenode/{runtime}.{node}"))?["status"].clone())
     }
 
-    /// Whether pods of the runtime's class land on a node.
+    /// Returns whether pods of the runtime's class may be scheduled on a node.
     pub(crate) fn takes_pods(&self, runtime: &str, node: &str) -> Result<bool> {
         let node = self.get(&format!("node/{node}"))?;
         Ok(node["metadata"]["labels"][format!("runtime.wasmedge.dev/{runtime}")] == "ready")
     }
 
-    /// Waits until a pod has ended well, and gives the node that it ran on.
+    /// Waits until a pod has succeeded, and returns its node.
     pub(crate) fn succeeded(&self, pod: &str) -> Result<String> {
         let end = self.cluster.end_of(NAMESPACE, pod)?;
         anyhow::ensure!(
@@ -162,7 +162,7 @@ impl Fixture {
         let object = self.get(&format!("pod/{pod}"))?;
         Ok(object["spec"]["nodeName"]
             .as_str()
-            .context("a pod that ran has a node")?
+            .context("the pod has no node")?
             .to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! A new version comes to nodes on which pods run.
+//! Upgrades of nodes with running pods.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -14,7 +14,8 @@ tests![
     downgrade_to_the_previous_version_works_like_an_upgrade,
 ];
 
-/// The pool's nodes, with a runtime on each and a pod that runs there; the pods' containers.
+/// Prepares two nodes of the pool, with a runtime on each and a pod that runs there; returns the
+/// pods' containers.
 fn two_nodes_with_pods(fixture: &Fixture) -> Result<Vec<String>> {
     for node in fixture.workers() {
         fixture.pool(node, "wasm")?;
@@ -31,7 +32,7 @@ fn two_nodes_with_pods(fixture: &Fixture) -> Result<Vec<String>> {
         .collect()
 }
 
-/// The version in the folder from which a pod's container is served.
+/// Returns the version in the runtime folder that serves a pod's container.
 fn version_of(fixture: &Fixture, node: &str, pod: &str) -> Result<String> {
     nodes::runtime_of(fixture, node, &fixture.running(pod)?)
 }
@@ -43,18 +44,18 @@ fn upgrade_proceeds_node_by_node_and_leaves_pods_running(fixture: &Fixture) -> R
         (seen.len() >= 2).then_some(())
     })?;
     fixture.patch(NAME, &from_url(&fixture.archives.next))?;
-    // Seen at every look while it lasts.
+    // Checked at every poll during the upgrade.
     fixture.wait_for("wasmruntime/wasmedge", "to be up to date", |runtime| {
         let counts = &runtime["status"]["nodes"];
         ensure!(counts["changing"].as_u64().unwrap_or(0) <= 1, "{counts}");
         ensure!(
             counts["ready"].as_u64().unwrap_or(0) == 2,
-            "a node took no pods while it was changed: {counts}"
+            "a node accepted no pods while it was changed: {counts}"
         );
         let seen = runtime["status"]["observedGeneration"] == runtime["metadata"]["generation"];
         Ok((seen && counts["updated"] == 2).then_some(()))
     })?;
-    // And of every state of the nodes, by its time.
+    // The watch has every state of the nodes, with its time.
     let changes = watch.one_by_one(fixture, 2)?;
     ensure!(
         changes[0].node != changes[1].node,
@@ -94,10 +95,10 @@ fn rollout_that_is_paused_half_way_waits_and_resumes(fixture: &Fixture) -> Resul
         Ok((node["status"]["phase"] == "Installing").then_some(()))
     })?;
     fixture.patch(NAME, &json!({ "rollout": { "paused": true } }))?;
-    // What was begun is finished, and nothing else is begun.
+    // A started node is finished, and no other is started.
     fixture.wait_for(
         "wasmruntime/wasmedge",
-        "to be paused behind its first node",
+        "to be paused after its first node",
         |runtime| {
             let counts = &runtime["status"]["nodes"];
             Ok((counts["updated"] == 1 && counts["changing"] == 0).then_some(()))
@@ -124,7 +125,7 @@ fn rollout_that_is_paused_half_way_waits_and_resumes(fixture: &Fixture) -> Resul
             ],
         "the nodes have {versions:?}"
     );
-    // Both versions take pods meanwhile.
+    // Both versions accept pods meanwhile.
     for (node, version) in fixture.workers().into_iter().zip([
         &fixture.archives.next.version,
         &fixture.archives.current.version,
@@ -164,7 +165,7 @@ fn downgrade_to_the_previous_version_works_like_an_upgrade(fixture: &Fixture) ->
     fixture.up_to_date(NAME, 1)?;
     fixture.apply(&pod("back", NAME, &["args"], None))?;
     fixture.succeeded("back")?;
-    // Nothing uses the other version any more, so it is gone.
+    // Nothing uses the other version, so it is removed.
     let kept = fixture
         .cluster
         .in_node(

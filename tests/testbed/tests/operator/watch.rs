@@ -1,5 +1,4 @@
-//! Every state of nodes that the API server tells of, in its order: what a look now and then could
-//! miss.
+//! Every state of nodes that the API server reports, in its order; polling could miss some.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +9,7 @@ use testbed::wait;
 
 use crate::fixture::{CHANGE_TIMEOUT, Fixture};
 
-/// What is told of each state; times are in UTC, so that the earlier one is the smaller text.
+/// The fields of each state. Times are in UTC, so that the earlier one is the smaller text.
 const COLUMNS: &str = r#"{.spec.node} {.status.phase} {.status.since} {.status.reason}{"\n"}"#;
 
 /// A state of a node.
@@ -18,18 +17,18 @@ const COLUMNS: &str = r#"{.spec.node} {.status.phase} {.status.since} {.status.r
 pub(crate) struct ObservedState {
     pub(crate) node: String,
     pub(crate) phase: String,
-    /// Since when the node stands there.
+    /// The time since which the node has been in this state.
     pub(crate) since: String,
     pub(crate) reason: String,
 }
 
-/// A watch of all `WasmRuntimeNode`s, until it is dropped.
+/// A watch of all `WasmRuntimeNode`s until it is dropped.
 pub(crate) struct Watch {
     kubectl: Child,
     seen: Arc<Mutex<Vec<ObservedState>>>,
 }
 
-/// The times between which a node was changed.
+/// The start and end of a node's change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) node: String,
@@ -38,7 +37,7 @@ pub(crate) struct Change {
 }
 
 impl Watch {
-    /// Begins with what the objects say now.
+    /// Starts with the objects' present states.
     pub(crate) fn start(fixture: &Fixture) -> Result<Self> {
         let cluster = &fixture.cluster;
         let mut kubectl = Command::new(cluster.kubectl_program())
@@ -68,7 +67,7 @@ impl Watch {
         Ok(Self { kubectl, seen })
     }
 
-    /// All that was told so far.
+    /// Returns all states so far.
     pub(crate) fn seen(&self) -> Vec<ObservedState> {
         self.seen
             .lock()
@@ -76,7 +75,7 @@ impl Watch {
             .clone()
     }
 
-    /// Waits until `found` gives a value for what was told.
+    /// Waits until `found` returns a value for the states so far.
     pub(crate) fn wait_for<T>(
         &self,
         fixture: &Fixture,
@@ -91,17 +90,17 @@ impl Watch {
             )
         };
         wait::until(
-            format_args!("the watch to tell of {what}"),
+            format_args!("the watch to report {what}"),
             CHANGE_TIMEOUT,
             || Ok(found(&self.seen())),
             evidence,
         )
     }
 
-    /// Waits until `count` nodes have been changed, and gives their changes in the order of their
-    /// ends. Fails where one node was begun before the one before was done, by their times: one
-    /// decision of the operator ends the one and begins the other, and its two writes may be told
-    /// in either order.
+    /// Waits until `count` nodes have been changed, and returns their changes in the order of their
+    /// ends. Fails if a node was started before the previous one was done, by their times: one
+    /// decision of the operator ends the one and starts the other, and its two writes may be
+    /// reported in either order.
     pub(crate) fn one_by_one(&self, fixture: &Fixture, count: usize) -> Result<Vec<Change>> {
         let changes = self.wait_for(fixture, &format!("{count} changed nodes"), |seen| {
             Some(changes(seen)).filter(|all| all.len() == count)
@@ -109,7 +108,7 @@ impl Watch {
         for pair in changes.windows(2) {
             ensure!(
                 pair[0].ended <= pair[1].began,
-                "{} was begun before {} was done: {changes:?}",
+                "{} was started before {} was done: {changes:?}",
                 pair[1].node,
                 pair[0].node
             );
@@ -120,7 +119,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // One that has ended by itself is as good.
+        // A watch that has already ended is not an error.
         let _ = self.kubectl.kill();
         let _ = self.kubectl.wait();
     }
@@ -139,7 +138,7 @@ impl ObservedState {
     }
 }
 
-/// Each way of a node from an installer's beginning to being Ready.
+/// Returns each change of a node from the start of an installer to being Ready.
 fn changes(seen: &[ObservedState]) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     let mut open: Vec<(String, String)> = Vec::new();

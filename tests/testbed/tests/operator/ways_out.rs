@@ -1,5 +1,5 @@
-//! The ways out that `docs/operations.md` names under "Without the operator, or its image", as they
-//! stand there.
+//! The workarounds in `docs/operations.md` under "Without the operator, or its image", run exactly
+//! as written.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ tests![bare
     pods_are_accepted_right_after_helm_uninstall_and_install,
 ];
 
-/// How long a reason may take to stand in a node's object.
+/// Timeout for a reason to be in a node's object.
 const REASON_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A release for one node, with `more` over its values.
+/// Returns values of a release for one node, with `more` over them.
 fn values(more: &Value) -> Value {
     let mut values =
         json!({ "runtimes": { NAME: { "nodeSelector": { "matchLabels": { "pool": "wasm" } } } } });
@@ -30,7 +30,7 @@ fn values(more: &Value) -> Value {
     values
 }
 
-/// Helm with the values of a release that cannot have its images, without waiting for pods.
+/// Runs Helm with a registry that lacks the images, without waiting for pods.
 fn with_wrong_registry(fixture: &Fixture, verb: &str, more: &[&str]) -> Result<()> {
     let folder = tempfile::tempdir().context("make a folder for values")?;
     let file = folder.path().join("values.json");
@@ -73,7 +73,7 @@ fn cannot_pull(fixture: &Fixture, selector: &str) -> Result<()> {
     };
     let shown = || Ok(pods()?.contains("ImagePull").then_some(()));
     wait::until(
-        format_args!("pods of {selector} to lack their image"),
+        format_args!("pods of {selector} to fail to pull their image"),
         CHANGE_TIMEOUT,
         shown,
         || fixture.cluster.operator_evidence(),
@@ -85,13 +85,13 @@ fn release_with_a_wrong_image_reports_it_and_is_repaired_or_removed(
 ) -> Result<()> {
     let operators = "app.kubernetes.io/component=operator";
     fixture.pool(fixture.first(), "wasm")?;
-    // The installation itself comes up, and its pods say what they lack.
+    // The installation itself succeeds, and its pods report the missing image.
     with_wrong_registry(fixture, "install", &["--create-namespace"])?;
     cannot_pull(fixture, operators)?;
     uninstall_without_hooks(fixture)?;
     fixture.wait_until_gone(&format!("wasmruntime/{NAME}"))?;
 
-    // Mended by an upgrade, first but for the installer's image.
+    // Repaired by an upgrade, at first without the installer's image.
     with_wrong_registry(fixture, "install", &[])?;
     cannot_pull(fixture, operators)?;
     let wrong_installer = json!({ "installer": { "image": { "repository": "absent" } } });
@@ -105,7 +105,7 @@ fn release_with_a_wrong_image_reports_it_and_is_repaired_or_removed(
     let since = fixture.wait_for(&object, "to be installed", |node| {
         Ok((node["status"]["phase"] == "Installing").then(Instant::now))
     })?;
-    let message = fixture.wait_for(&object, "to say why it is not", |node| {
+    let message = fixture.wait_for(&object, "to report why it is not", |node| {
         Ok((node["status"]["reason"] == "NotStarted").then(|| {
             node["status"]["message"]
                 .as_str()
@@ -136,7 +136,7 @@ fn release_with_a_wrong_image_reports_it_and_is_repaired_or_removed(
     )?;
     fixture.up_to_date(NAME, 1)?;
 
-    // The image of the hook is gone: the runtimes go without it, and then the release.
+    // The hook's image is missing: the runtimes are removed without it, and then the release.
     with_wrong_registry(fixture, "upgrade", &["--set=crds.apply=false"])?;
     let uninstall = fixture.helm.on(&fixture.cluster).args([
         "uninstall",
@@ -244,7 +244,7 @@ fn pods_are_accepted_right_after_helm_uninstall_and_install(fixture: &Fixture) -
             &fixture.images,
             &values(&json!({})),
         )?;
-        // Refused where the RuntimeClass is not there.
+        // Refused if the RuntimeClass does not exist.
         let name = format!("at-once-{number}");
         fixture.apply(&pod(&name, NAME, &["args"], None))?;
         fixture.succeeded(&name)?;

@@ -1,4 +1,4 @@
-//! What dies, and what stays: containerd restarted, the host killed.
+//! A restart of containerd, and the loss of the host.
 
 use anyhow::{Result, ensure};
 
@@ -19,10 +19,10 @@ fn a_guest_survives_a_restart_of_containerd(fixture: &Fixture, driver: Driver) -
     container.until_it_prints("tick 1\n")?;
     let pid = container.pid()?;
     machine::output("systemctl", &["restart", "containerd"])?;
-    // It listens again before it has found its tasks again.
+    // It listens before it has found its tasks.
     let same = || Ok(container.pid().ok());
     let found = wait::until(
-        "containerd to know the guest again",
+        "containerd to find the guest",
         same,
         machine::containerd_log,
     )?;
@@ -33,7 +33,7 @@ fn a_guest_survives_a_restart_of_containerd(fixture: &Fixture, driver: Driver) -
     fixture.containerd.follow()?;
     let length = container.text().len();
     wait::until(
-        "it to go on",
+        "it to continue",
         || Ok((container.text().len() > length).then_some(())),
         || container.text(),
     )?;
@@ -53,11 +53,11 @@ fn a_killed_host_leaves_nothing_and_the_next_container_runs(
     let pids = [guest.pid()?, native.pid()?];
     machine::kill(machine::host_of(pids[0])?)?;
     for (container, pid) in [&guest, &native].into_iter().zip(pids) {
-        // containerd notices, has what is left removed, tells that the process was killed, and
-        // forgets the task.
+        // containerd detects the loss, has the leftovers removed, reports that the process was
+        // killed, and forgets the task.
         let published = || Ok(fixture.containerd.published_exit_of(&container.id));
         let code = wait::until(
-            format_args!("the end of {} to be told", container.id),
+            format_args!("the exit of {} to be published", container.id),
             published,
             machine::containerd_log,
         )?;

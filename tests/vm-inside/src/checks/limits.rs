@@ -1,4 +1,4 @@
-//! Limits as the kernel has them, what happens beyond them, statistics, and freezing.
+//! Limits in the kernel, what happens beyond them, statistics, and pause.
 
 use anyhow::{Result, ensure};
 use prost::Message as _;
@@ -38,17 +38,14 @@ fn limits_are_set_in_the_cgroup(fixture: &Fixture, driver: Driver) -> Result<()>
         ("pids.max", "77"),
     ] {
         let found = container.cgroup(file)?;
-        ensure!(
-            found == expected,
-            "{file} says {found}, expected {expected}"
-        );
+        ensure!(found == expected, "{file} is {found}, expected {expected}");
     }
     if driver == Driver::Systemd {
-        // What systemd does not know of, it would undo when it is reloaded.
+        // systemd resets limits that it does not manage when it is reloaded.
         let found = machine::property(&format!("wasm-{}.scope", container.id), "MemoryMax")?;
         ensure!(
             found == "100663296",
-            "systemd has {found} as the scope's limit"
+            "the scope's limit in systemd is {found}"
         );
     }
     container.end(SIGKILL).map(drop)
@@ -86,8 +83,8 @@ fn memory_beyond_the_limit_exits_137_and_is_reported_as_oom(
     Ok(())
 }
 
-/// A container's use of the machine: the fields of containerd's `cgroup2/stats/metrics.proto` that
-/// are looked at here.
+/// A container's metrics: the fields of containerd's `cgroup2/stats/metrics.proto` that are used
+/// here.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Metrics {
     #[prost(message, optional, tag = "1")]
@@ -178,18 +175,18 @@ fn a_paused_guest_is_frozen_until_it_is_resumed(fixture: &Fixture, driver: Drive
     let state = fixture.containerd.state(&container.id, "")?;
     ensure!(
         state.status == 4,
-        "containerd's number of its state is {}, expected 4: paused",
+        "its state in containerd is {}, expected 4 (paused)",
         state.status
     );
     fixture.containerd.resume(&container.id)?;
     ensure!(!frozen()?, "it was resumed and is still frozen");
     let length = container.text().len();
     wait::until(
-        "it to go on",
+        "it to continue",
         || Ok((container.text().len() > length).then_some(())),
         || container.text(),
     )?;
-    // A signal reaches it while it is frozen, too.
+    // A signal also reaches it while it is frozen.
     fixture.containerd.pause(&container.id)?;
     let code = container.end(SIGKILL)?;
     ensure!(code == 137, "exit code {code}");
@@ -210,10 +207,7 @@ fn updated_limits_survive_a_reload_of_systemd(fixture: &Fixture, driver: Driver)
     }
     for (file, expected) in [("memory.max", "83886080"), ("cpu.max", "30000 100000")] {
         let found = container.cgroup(file)?;
-        ensure!(
-            found == expected,
-            "{file} says {found}, expected {expected}"
-        );
+        ensure!(found == expected, "{file} is {found}, expected {expected}");
     }
     container.end(SIGKILL).map(drop)
 }

@@ -1,4 +1,4 @@
-//! A pod as kubelet asks for it, on the machine's network.
+//! A pod as kubelet creates it, on the machine's network.
 
 use anyhow::{Result, ensure};
 use cri_calls::Cri;
@@ -11,9 +11,9 @@ use crate::machine;
 
 checks![pod_has_no_process_and_is_removed_completely];
 
-/// The containerd namespace of what CRI makes.
+/// The containerd namespace of CRI.
 const NAMESPACE: &str = "k8s.io";
-/// Seconds that an exec may take: the machine is emulated.
+/// Timeout of an exec in seconds: the machine is emulated.
 const EXEC_TIMEOUT_SECONDS: i64 = 30;
 
 fn pod_has_no_process_and_is_removed_completely(fixture: &Fixture, driver: Driver) -> Result<()> {
@@ -27,14 +27,14 @@ fn pod_has_no_process_and_is_removed_completely(fixture: &Fixture, driver: Drive
     );
     let sandbox = cri.run_sandbox(&config, &format!("wasmedge-{}", driver.name()))?;
     let checked = inspect(&cri, &sandbox, &config);
-    // Removed whatever was seen, so that the next test does not find it.
+    // Removed in any case, so that the next test does not find it.
     cri.remove_sandbox(&sandbox)?;
     let guest = checked?;
     nothing_left(NAMESPACE, &guest)?;
     nothing_left(NAMESPACE, &sandbox)
 }
 
-/// Looks at a pod with one guest; the guest's id.
+/// Checks a pod with one guest; returns the guest's id.
 fn inspect(cri: &Cri<'_, Containerd>, sandbox: &str, config: &PodConfig) -> Result<String> {
     let guest = cri.create_container(
         sandbox,
@@ -57,8 +57,7 @@ fn inspect(cri: &Cri<'_, Containerd>, sandbox: &str, config: &PodConfig) -> Resu
         (1 << 16..1 << 30).contains(&memory),
         "it uses {memory} bytes"
     );
-    // The image of pods' first containers holds a name and no program: one that were started would
-    // have failed above.
+    // The pause image has a name and no program: a start of it would have failed above.
     for id in [sandbox, &guest] {
         let cgroups = machine::cgroups_naming(id);
         ensure!(!cgroups.is_empty(), "no cgroup bears the id {id}");

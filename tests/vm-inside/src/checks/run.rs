@@ -1,5 +1,4 @@
-//! Containers that end by themselves or by a signal, further processes in them, and what the
-//! journal says.
+//! Containers that exit or are killed, further processes in them, and the host's journal.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -51,7 +50,7 @@ fn ctr_runs_a_guest(fixture: &Fixture, driver: Driver) -> Result<()> {
 fn exit_code_of_a_guest_is_reported(fixture: &Fixture, driver: Driver) -> Result<()> {
     let container = fixture.run(driver, &["/app.wasm", "exit", "7"])?;
     let codes = (container.wait()?, container.delete()?);
-    ensure!(codes == (7, 7), "its end was told as {codes:?}");
+    ensure!(codes == (7, 7), "its exit codes are {codes:?}");
     Ok(())
 }
 
@@ -64,7 +63,7 @@ fn a_native_container_is_in_its_cgroup(fixture: &Fixture, driver: Driver) -> Res
         "it is in {}",
         cgroup.display()
     );
-    // It asks for the signal, and ends by itself.
+    // It handles the signal, and exits by itself.
     let code = container.end(SIGTERM)?;
     ensure!(code == 0, "exit code {code}");
     nothing_left(NAMESPACE, &container.id)
@@ -94,7 +93,7 @@ fn a_container_is_in_its_cgroup_and_deleted_leaves_nothing(
     let units = machine::units(&format!("wasm-{}.scope", container.id))?;
     ensure!(
         units.len() == usize::from(driver == Driver::Systemd),
-        "systemd has these units of it: {units:?}"
+        "its units in systemd are: {units:?}"
     );
     let code = container.end(SIGKILL)?;
     ensure!(code == 137, "exit code {code}");
