@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use failures::chain;
 use libcontainer::container::Container as Libcontainer;
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::chain::chain;
 use crate::config;
 use crate::error::NativeError;
 use crate::leftovers::{containers, remove_folder};

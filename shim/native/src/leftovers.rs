@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
 use libcontainer::config::YoukiConfig;
@@ -112,7 +112,7 @@ fn is_container(pid: Pid) -> bool {
 /// is being set up.
 pub(crate) fn containers() -> MutexGuard<'static, HashSet<u32>> {
     static CONTAINERS: LazyLock<Mutex<HashSet<u32>>> = LazyLock::new(Mutex::default);
-    CONTAINERS.lock().unwrap_or_else(PoisonError::into_inner)
+    failures::lock_ignoring_poison(&CONTAINERS)
 }
 
 /// Ends the process whose number libcontainer noted in `pid_file`.

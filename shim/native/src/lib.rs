@@ -11,7 +11,6 @@
 //! one, and ends; no process of ours stays with a container. Starting and deleting need no fork and
 //! are done in the host itself.
 
-mod chain;
 mod config;
 mod container;
 mod error;

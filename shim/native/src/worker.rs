@@ -1,6 +1,5 @@
 //! What happens in a worker: libcontainer creates a container, or a process in one.
 
-use std::any::Any;
 use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
@@ -9,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use failures::chain;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
@@ -16,7 +16,6 @@ use oci_spec::runtime::Process;
 use rustix::process::{Pid, getpgrp, setpgid};
 use serde::{Deserialize, Serialize};
 
-use crate::chain::chain;
 use crate::config;
 use crate::link::Message;
 use crate::stdio::Terminal;
@@ -133,7 +132,7 @@ fn attempt(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<u
     let pid = made.unwrap_or_else(|panic| {
         Err(format!(
             "libcontainer panicked: {}",
-            text_of(panic.as_ref())
+            failures::panic_message(panic.as_ref())
         ))
     })?;
     u32::try_from(pid.as_raw_pid()).map_err(|_| "libcontainer made no process".to_owned())
@@ -232,10 +231,4 @@ fn read_process(path: &Path) -> Result<Process, String> {
 fn write_process(path: &Path, process: &Process) -> Result<(), String> {
     let bytes = serde_json::to_vec(process).map_err(|error| error.to_string())?;
     std::fs::write(path, bytes).map_err(|error| format!("cannot write {}: {error}", path.display()))
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("without a word")
 }

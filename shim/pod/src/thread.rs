@@ -5,7 +5,6 @@
 //! there. It changes nothing that the threads of its process share (working directory, umask,
 //! mounts, descriptors).
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -107,21 +106,12 @@ fn park_after(
         }
         Err(mpsc::RecvError) => {
             let message = thread.join().map_or_else(
-                |payload| panic_text(payload.as_ref()),
+                |payload| failures::panic_message(payload.as_ref()).to_owned(),
                 |()| "it ended without a result".to_owned(),
             );
             Err(PodError::Panicked { message })
         }
     }
-}
-
-/// Returns a panic's text.
-fn panic_text(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("a panic without a text").to_owned()
 }
 
 /// Moves the calling thread into the pod's namespaces and sets names and sysctls.

@@ -25,7 +25,7 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -218,7 +218,7 @@ impl Router {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // After a panic inside, at most one line is lost or repeated.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        failures::lock_ignoring_poison(&self.state)
     }
 }
 

@@ -10,7 +10,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::pipe::PipeFlags;
 use tokio::net::unix::pipe;
@@ -26,10 +26,7 @@ pub(crate) struct Input {
 impl Input {
     /// Closes the host's write end.
     pub(crate) fn close(&self) {
-        self.held_open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        failures::lock_ignoring_poison(&self.held_open).take();
     }
 
     /// Copies from the FIFO at `path` into a pipe, and returns the pipe's read end.

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::net::unix::pipe;
 use tokio::task::{JoinHandle, JoinSet};
@@ -89,13 +89,14 @@ impl Io {
         if let Some(terminal) = &self.terminal {
             terminal.copied().await;
         }
-        let outputs = std::mem::take(&mut *lock(&self.outputs));
+        let outputs = std::mem::take(&mut *failures::lock_ignoring_poison(&self.outputs));
         let mut waits: JoinSet<_> = outputs.into_iter().map(Fifo::drain).collect();
         while let Some(wait) = waits.join_next().await {
             match wait.map_err(io::Error::from).flatten() {
                 Ok(Drained::Yes) => {}
                 Ok(Drained::Unread(late)) => {
-                    lock(&self.late).push(tokio::spawn(late.await_reader()));
+                    failures::lock_ignoring_poison(&self.late)
+                        .push(tokio::spawn(late.await_reader()));
                 }
                 Err(error) => tracing::warn!(%error, "cannot check whether output was read"),
             }
@@ -105,7 +106,7 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        for task in lock(&self.late).drain(..) {
+        for task in failures::lock_ignoring_poison(&self.late).drain(..) {
             task.abort();
         }
     }
@@ -213,9 +214,4 @@ fn failed(stream: Stream, path: &Path, source: io::Error) -> IoError {
         path: path.display().to_string(),
         source,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each use leaves the value consistent, so a panic elsewhere does no harm.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,6 +19,41 @@ const MANIFEST: &str = "Cargo.toml";
 const ARROWS: &[Arrow] = &[
     Arrow {
         from: "wasmedge-host",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "container-cgroup",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "container-io",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "guest-sandbox",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "host-reports",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "native-container",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "pod-sandbox",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-host",
         to: "container-cgroup",
         kind: Kind::Normal,
     },

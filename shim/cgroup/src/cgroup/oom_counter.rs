@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -112,7 +112,7 @@ impl Watch {
     }
 
     fn scopes(&self) -> std::sync::MutexGuard<'_, HashMap<i32, Arc<ScopeCount>>> {
-        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+        failures::lock_ignoring_poison(&self.scopes)
     }
 
     /// Reads the counters of each scope that inotify reports, forever.

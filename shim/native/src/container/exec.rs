@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use failures::chain;
 use libcontainer::container::{Container as Libcontainer, ContainerStatus};
 use oci_spec::runtime::Process;
 
 use super::{Container, Home, write_json};
-use crate::chain::chain;
 use crate::config;
 use crate::error::NativeError;
 use crate::leftovers::remove_folder;

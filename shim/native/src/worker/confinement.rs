@@ -5,12 +5,12 @@
 //! libcontainer is told to leave that capability, and the one to drop capabilities, and both are
 //! dropped right after the filter is loaded.
 
+use failures::chain;
 use libcontainer::capabilities::drop_privileges;
 use libcontainer::seccomp::{initialize_seccomp, is_notify};
 use libcontainer::syscall::syscall::create_syscall;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxSeccomp, Process, Spec};
 
-use crate::chain::chain;
 use crate::error::ProgramFault;
 
 /// What is left to do right before the program is executed.

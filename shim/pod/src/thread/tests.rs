@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 
@@ -15,7 +15,7 @@ use super::*;
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    failures::lock_ignoring_poison(&ALONE)
 }
 
 /// A new network namespace, bound to a file as containerd does it.
@@ -122,14 +122,6 @@ fn namespaces_open() -> usize {
                 .is_ok_and(|file| file.to_string_lossy().contains(":["))
         })
         .count()
-}
-
-/// Formats an error with its sources.
-fn chain(error: &PodError) -> String {
-    let source = std::error::Error::source(error)
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    format!("{error}: {source}")
 }
 
 #[test]
@@ -256,7 +248,7 @@ fn failed_step_is_named_and_leaves_no_thread() {
         &BTreeMap::new(),
     )
     .unwrap();
-    let text = chain(&hold(gone).unwrap_err());
+    let text = failures::chain(&hold(gone).unwrap_err());
     assert!(
         text.contains("join the pod's network namespace /run/netns/gone: No such file"),
         "{text}"
@@ -271,26 +263,29 @@ fn failed_step_is_named_and_leaves_no_thread() {
         &BTreeMap::new(),
     )
     .unwrap();
-    let text = chain(&hold(no_namespace).unwrap_err());
+    let text = failures::chain(&hold(no_namespace).unwrap_err());
     assert!(
         text.contains(file.path().to_str().unwrap())
             && text.contains("EINVAL") | text.contains("Invalid argument"),
         "{text}"
     );
 
-    let text = chain(&hold(network.pod("fail", &[("net.ipv4.no_such_thing", "1")])).unwrap_err());
+    let text = failures::chain(
+        &hold(network.pod("fail", &[("net.ipv4.no_such_thing", "1")])).unwrap_err(),
+    );
     assert!(
         text.contains("set the pod's sysctl net.ipv4.no_such_thing to \"1\": No such file"),
         "{text}"
     );
-    let text =
-        chain(&hold(network.pod("fail", &[("net.ipv4.ip_forward", "perhaps")])).unwrap_err());
+    let text = failures::chain(
+        &hold(network.pod("fail", &[("net.ipv4.ip_forward", "perhaps")])).unwrap_err(),
+    );
     assert!(
         text.contains("ip_forward to \"perhaps\": Invalid argument"),
         "{text}"
     );
 
-    let text = chain(&hold(network.pod(&"fail".repeat(20), &[])).unwrap_err());
+    let text = failures::chain(&hold(network.pod(&"fail".repeat(20), &[])).unwrap_err());
     assert!(
         text.contains("set the pod's hostname to \"failfail"),
         "{text}"

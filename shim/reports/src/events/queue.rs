@@ -1,7 +1,7 @@
 //! A bounded FIFO queue of events for containerd.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use containerd_shim_protos::protobuf::MessageField;
@@ -128,6 +128,6 @@ impl Queue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each use leaves the state consistent, so a panic elsewhere does no harm.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        failures::lock_ignoring_poison(&self.state)
     }
 }

@@ -1,7 +1,7 @@
 //! A `tracing` layer that makes one line of each event, with the fields of the spans around it.
 
 use std::error::Error;
-use std::fmt::{Debug, Write as _};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use tracing::field::{Field, Visit};
@@ -63,14 +63,7 @@ impl Visit for Fields {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        let mut text = value.to_string();
-        let mut cause = value.source();
-        while let Some(error) = cause {
-            // Writing to a string does not fail.
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        self.set(field.name(), text);
+        self.set(field.name(), failures::chain(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {

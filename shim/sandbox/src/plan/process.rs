@@ -263,17 +263,10 @@ fn seccomp_filters(
         Some(profile) => Some(
             filters
                 .profile(profile, runs)
-                .map_err(|error| refuse(because(&error)))?,
+                .map_err(|error| refuse(failures::chain(&error)))?,
         ),
     };
     Ok(ours.into_iter().chain(theirs).collect())
-}
-
-fn because(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }
 
 impl Resource {

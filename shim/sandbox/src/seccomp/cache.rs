@@ -1,6 +1,6 @@
 //! A cache of compiled profiles.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use oci_spec::runtime::LinuxSeccomp;
 
@@ -59,7 +59,7 @@ impl FilterCache {
         // Compiled without the lock, so that no other container waits for it. Two that compile the
         // same profile lose a little time.
         let filter = profile::compile(profile, runs)?;
-        let mut entries = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = failures::lock_ignoring_poison(&self.profiles);
         if entries.len() >= MAX_PROFILES {
             entries.remove(0);
         }
@@ -86,7 +86,7 @@ impl FilterCache {
     }
 
     fn cached(&self, matches: impl Fn(&Entry) -> bool) -> Option<SeccompFilter> {
-        let mut entries = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = failures::lock_ignoring_poison(&self.profiles);
         let at = entries.iter().rposition(matches)?;
         let entry = entries.remove(at);
         let filter = entry.filter.clone();
