@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::metrics::Metrics;
 
-/// How long a client may take to send the head of a request.
+/// Timeout for a client to send the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of concurrent connections: more than the kubelet and Prometheus need.
 const MAX_CONNECTIONS: usize = 64;

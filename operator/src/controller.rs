@@ -32,7 +32,7 @@ mod requeue;
 
 use requeue::RequeueSchedule;
 
-/// How long a watch event waits for further ones: nodes that are changed at the same time cause
+/// For how long a watch event waits for further ones: nodes that are changed at the same time cause
 /// events at the same time, and one plan covers them all.
 const EVENT_BATCH_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -131,7 +131,7 @@ impl Controller {
         let (observed, plan) = self.decide(runtime);
         let applied =
             carry_out::apply_all(&self.context, &mut self.cluster, &observed, &plan).await;
-        // A runtime whose finalizer was removed has no status any more.
+        // Without the finalizer, the object is gone and has no status.
         if applied.is_ok() && plan.actions.contains(&Action::ReleaseFinalizer) {
             return Ok(plan);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-/// Why an action was not done.
+/// The error of an action.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ApplyError {
     /// An API call failed.

@@ -15,7 +15,7 @@ use crate::crd::{Phase, WasmRuntimeNodeStatus};
 use crate::names;
 use crate::plan::{Action, Observed};
 
-/// How long the publication of one Event may take.
+/// Timeout of the publication of one Event.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Events that wait to be published; further ones are only logged.
 const QUEUE_CAPACITY: usize = 512;
@@ -173,8 +173,8 @@ pub fn event_of_action(observed: &Observed, action: &Action) -> Option<EventCont
     }
 }
 
-/// Returns the Event of a node whose status changed from `before` to `after`; none if only times and
-/// counts changed.
+/// Returns the Event of a status change from `before` to `after`; none if only times and counts
+/// changed.
 pub fn transition(
     runtime: &str,
     node: &str,

@@ -97,7 +97,7 @@ pub fn decide(role: Role, seen: Option<ObservedLease<'_>>, identity: &str) -> De
         unchanged,
     }) = seen
     else {
-        // Also a leader whose Lease was deleted: no replica holds it, and the first write wins.
+        // Also for a leader, if the Lease was deleted: no replica holds it, and the first write wins.
         return Decision::Acquire;
     };
     match role {

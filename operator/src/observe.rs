@@ -34,8 +34,7 @@ pub use job::{JobState, PodState, job_state, pod_state};
 pub use cache::{Cache, Change};
 pub use node::facts;
 
-/// How many Jobs are remembered whose pod ended before it started: more than nodes are changed at a
-/// time.
+/// Maximum number of remembered unstarted Jobs: more than nodes are changed at a time.
 const MAX_UNSTARTED_JOBS: usize = 4096;
 
 /// The observed state of the cluster.
@@ -51,7 +50,7 @@ pub struct ClusterState {
     pub jobs: Cache<job::JobState>,
     /// Installers' pods, by name.
     pub pods: Cache<job::PodState>,
-    /// Jobs that are gone and whose pod ended before its container started.
+    /// Jobs that are gone, and never started a container.
     unstarted: BTreeSet<String>,
     /// Warnings about objects of the operator's namespace, by the Events' names. The state is
     /// complete without them.
@@ -159,7 +158,7 @@ impl ClusterState {
             .map(|warning| warning.obstacle.clone())
     }
 
-    /// Returns the facts of an installer, whose Job may be gone.
+    /// Returns the facts of an installer, also if its Job is gone.
     fn installer(&self, name: &str) -> Option<JobFacts> {
         let pods: Vec<(&String, &PodState)> = self
             .pods

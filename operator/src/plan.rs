@@ -26,7 +26,7 @@
 //! 4. `rollout`: the candidates on which installers are started.
 //!
 //! A step is recorded in the node's object before it is taken, and each step can be repeated: after
-//! a crash the next operator continues where the object says.
+//! a crash the next operator continues from the object.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -17,7 +17,7 @@ use crate::plan::{Action, ClassVerdict, Direction, NodeFacts, Observed, Plan, Ro
 #[cfg(test)]
 mod tests;
 
-/// How many nodes a condition names; the others can be listed.
+/// Maximum number of nodes that a condition names; the others can be listed.
 const MAX_NAMED_NODES: usize = 3;
 
 /// Returns the status that follows from the observation and the plan, and from `error`, the text of

@@ -1,7 +1,6 @@
-//! The operator's own program on a real API server, with no more than the rights that the chart
-//! gives it. Nodes are objects; an [`agent`] does what kubelets and installers would. The API
-//! server's own rules on patches, preconditions, tokens and roles are what no server of our own
-//! could show.
+//! Tests of the operator's executable on a real API server, with the rights of the chart. Nodes are
+//! objects; an [`agent`] has the role of kubelets and installers. These tests cover what a fake
+//! server cannot: patches, preconditions, tokens and roles.
 
 #[path = "real_api/accounts.rs"]
 mod accounts;
@@ -19,19 +18,19 @@ use accounts::Account;
 use agent::{Agent, BAD};
 use cluster::{Cluster, Operator};
 
-/// Far above what any step takes: what fails by it never comes.
-const LIMIT: Duration = Duration::from_mins(1);
+/// Timeout of a step, far above what any step takes.
+const STEP_TIMEOUT: Duration = Duration::from_mins(1);
 
 fn runtime(spec: &Value) -> Value {
     json!({"apiVersion": "runtime.wasmedge.dev/v1alpha1", "kind": "WasmRuntime",
         "metadata": {"name": "wasmedge"}, "spec": spec})
 }
 
-/// A cluster with these nodes, the CRDs, and the operator at work.
+/// Starts a cluster with these nodes, the CRDs, and the operator.
 fn begin(nodes: &[&str]) -> (Cluster, Operator, Agent) {
     let cluster = Cluster::start();
     let operator = Account::operator(&cluster);
-    // The first time there is nothing, the second time nothing is to be changed.
+    // The first call creates the definitions, the second one changes nothing.
     let hook = Account::crds_hook(&cluster);
     for _ in 0..2 {
         hook.run(&["crds", "apply"]);
@@ -44,8 +43,8 @@ fn begin(nodes: &[&str]) -> (Cluster, Operator, Agent) {
     (cluster, running, agent)
 }
 
-/// Removes every runtime as the chart's hook does, and ends the operator, which was never denied
-/// anything.
+/// Removes every runtime like the chart's hook, and stops the operator, which must not have had a
+/// forbidden call.
 fn end(cluster: &Cluster, operator: Operator, agent: Agent) {
     Account::remove_hook(cluster).run(&["runtimes", "remove", "--timeout=60s"]);
     for kind in ["wasmruntimes", "wasmruntimenodes", "jobs"] {
@@ -96,14 +95,14 @@ fn operator_installs_and_removes_on_real_api_server_with_only_its_rights() {
         class["scheduling"]["nodeSelector"],
         json!({"runtime.wasmedge.dev/wasmedge": "ready"})
     );
-    let told = || {
+    let is_published = || {
         cluster.get("events.events.k8s.io")["items"]
             .as_array()
             .is_some_and(|all| all.iter().any(|one| one["reason"] == "Ready"))
     };
-    operator.wait("an Event that tells of it", told);
+    operator.wait("an Event about it", is_published);
 
-    // A change of the RuntimeClass alone, which the API server has to take as well.
+    // A change of the RuntimeClass alone has to be accepted, too.
     let change = json!({"spec": {"runtimeClass": {"overhead": null,
         "tolerations": [{"operator": "Exists"}]}}});
     cluster.patch("wasmruntime/wasmedge", &change);
@@ -170,7 +169,7 @@ fn failed_node_stops_rollout_with_reason_on_real_api_server() {
     cluster.create(&runtime(
         &json!({"rollout": {"canary": 2, "maxUnavailable": "100%"}}),
     ));
-    operator.wait("the failure to be told", || {
+    operator.wait("the failure to be reported", || {
         condition(&cluster, "Degraded")["status"] == "True"
     });
     let node = cluster.get(&format!("wasmruntimenode/wasmedge.{BAD}"));
@@ -211,14 +210,14 @@ fn stored_objects_are_read_back_unchanged() {
         let stored = cluster.try_create(&runtime(&spec));
         let read: WasmRuntime = serde_json::from_value(stored.clone())
             .unwrap_or_else(|error| panic!("{error}: {stored}"));
-        // A quantity that was written as a number is the same as a text.
+        // A quantity may be written as a number or a string.
         let overhead = json!(read.spec.runtime_class.overhead);
-        let (mut told, mut stored) = (json!(read.spec), stored["spec"].clone());
+        let (mut read_back, mut stored) = (json!(read.spec), stored["spec"].clone());
         (
-            told["runtimeClass"]["overhead"],
+            read_back["runtimeClass"]["overhead"],
             stored["runtimeClass"]["overhead"],
         ) = (json!(null), json!(null));
-        assert_eq!(told, stored);
+        assert_eq!(read_back, stored);
         assert!(
             overhead
                 .as_object()
@@ -228,7 +227,7 @@ fn stored_objects_are_read_back_unchanged() {
     }
 }
 
-/// A condition of the runtime, or null as long as there is none.
+/// Returns a condition of the runtime, or null if it does not exist yet.
 fn condition(cluster: &Cluster, kind: &str) -> Value {
     let runtime = cluster.get("wasmruntime/wasmedge");
     let conditions = runtime["status"]["conditions"]

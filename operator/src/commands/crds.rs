@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::crd::definitions;
 use crate::names;
 
-/// How long the API server may take to serve a definition.
+/// Timeout for the API server to serve a definition.
 const SERVE_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 

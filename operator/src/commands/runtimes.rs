@@ -13,7 +13,7 @@ use crate::crd::{Phase, WasmRuntime, WasmRuntimeNode};
 use crate::error::{ApplyError, Category};
 
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How many nodes a message names.
+/// Maximum number of nodes that a message names.
 const MAX_NAMED_NODES: usize = 10;
 
 /// Deletes every runtime, and waits up to `timeout` until all are gone.

@@ -61,7 +61,7 @@ pub(super) fn start_all(context: &Context) -> mpsc::Receiver<WatchEvent> {
         &sender,
         WatchEvent::Pod,
     );
-    // Only Events say why a pod is not created or a volume is not mounted.
+    // Only Events show why a pod is not created or a volume is not mounted.
     let warnings = watcher::Config::default().fields("type=Warning");
     feed(
         Api::<Event>::namespaced(client.clone(), namespace),

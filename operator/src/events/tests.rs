@@ -28,7 +28,7 @@ fn event(before: Option<&WasmRuntimeNodeStatus>, after: &WasmRuntimeNodeStatus) 
 
 #[test]
 fn each_phase_of_a_node_has_one_event() {
-    let failed = because(Phase::Failed, "SmokeFailed", "it said nothing");
+    let failed = because(Phase::Failed, "SmokeFailed", "no output");
     let unsupported = because(Phase::Unsupported, "Unsupported", "no containerd");
     for (before, after, expected) in [
         (None, at(Phase::Claimed), ""),

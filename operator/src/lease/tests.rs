@@ -146,7 +146,7 @@ async fn leader_keeps_lease_through_short_disconnection() {
     for _ in 0..10 {
         line.cut();
         sleep(Duration::from_secs(5)).await;
-        line.mend();
+        line.restore();
         timeout(Duration::from_secs(30), leadership.lost())
             .await
             .unwrap_err();

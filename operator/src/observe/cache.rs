@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 
-/// How many removed objects are remembered: more than there are events under way.
+/// Maximum number of remembered removed objects: more than there are events under way.
 const MAX_REMOVED: usize = 4096;
 
 /// Whether an event changes the cache.

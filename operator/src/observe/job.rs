@@ -148,7 +148,7 @@ fn container(status: &PodStatus) -> Container {
     }))
 }
 
-/// Returns the end of a pod whose container has none: the kubelet rejected the pod, or it was
+/// Returns the end of a pod without an ended container: the kubelet rejected the pod, or it was
 /// evicted.
 fn ended_without_container(status: &PodStatus) -> Container {
     let why = joined([status.reason.as_ref(), status.message.as_ref()]);

@@ -11,7 +11,7 @@ use crate::crd::{StartupTaint, WasmRuntimeNodeStatus};
 pub enum Action {
     /// Adds the finalizer that keeps the WasmRuntime until its nodes are clean.
     AddFinalizer,
-    /// Creates the RuntimeClass, or changes it to what the spec says.
+    /// Creates the RuntimeClass, or changes it to the state in the spec.
     ApplyRuntimeClass,
     /// Deletes the RuntimeClass, or restores an adopted one.
     RemoveRuntimeClass,
@@ -40,9 +40,9 @@ pub enum Action {
         /// The Job's deadline.
         timeout: Duration,
     },
-    /// Deletes a Job after its result was recorded, or whose installer was abandoned.
+    /// Deletes a Job after its result was recorded, or after it was abandoned.
     DeleteJob {
-        /// The node whose step this is; none for a Job that no node refers to.
+        /// The node of the Job; none for a Job that no node refers to.
         node: Option<String>,
         /// The Job's name.
         job: String,

@@ -13,7 +13,7 @@ use crate::objects::runtime_class;
 /// What has to be done about the RuntimeClass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClassVerdict {
-    /// It is as the spec says.
+    /// It is as in the spec.
     AsDesired,
     /// It is absent, or ours and different, or another owner's that may be adopted.
     ToApply,

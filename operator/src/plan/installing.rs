@@ -19,7 +19,7 @@ use super::timing::{
 };
 use crate::crd::Phase;
 
-/// What a node has after a failure.
+/// The state of a node after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     /// What was installed before.
@@ -73,7 +73,7 @@ impl Step<'_, '_, '_> {
         }
     }
 
-    /// Waits for an installer whose Job is open.
+    /// Waits for the end of an open Job.
     fn wait_for(
         &mut self,
         job: &str,

@@ -1,7 +1,7 @@
 //! Installer Jobs that have not ended: what keeps the pod from starting, and the withdrawal of a
 //! Job.
 //!
-//! A Job whose pod cannot start may be withdrawn at any time: nothing has happened on its node.
+//! If its pod cannot start, a Job may be withdrawn at any time: nothing has happened on its node.
 //! That is certain only when the pod has ended without its container, so the node's object keeps
 //! the Job's name until then.
 
@@ -22,7 +22,7 @@ pub(super) enum Withdrawal {
     Done(Began),
 }
 
-/// Withdraws a Job whose pod cannot start.
+/// Withdraws a Job, because its pod cannot start.
 pub(super) fn withdraw(
     draft: &mut Draft<'_>,
     name: &str,

@@ -134,8 +134,8 @@ pub(crate) fn has_failed(status: &WasmRuntimeNodeStatus, target: &Target) -> boo
         && status.target.as_ref() == Some(&target.hash)
 }
 
-/// Whether the last attempt to clean a node failed. A node whose pods still use the runtime is
-/// unchanged and does not count.
+/// Whether the last attempt to clean a node failed. A node with pods that use the runtime
+/// is unchanged and does not count.
 fn is_stuck(status: &WasmRuntimeNodeStatus) -> bool {
     status.phase == Phase::Removing
         && status
@@ -147,9 +147,9 @@ fn is_stuck(status: &WasmRuntimeNodeStatus) -> bool {
 struct Budget {
     slots: usize,
     canary: usize,
-    /// How many failed nodes stop the rollout.
+    /// Number of failed nodes that stops the rollout.
     threshold: usize,
-    /// How many nodes could not be cleaned.
+    /// Number of nodes that could not be cleaned.
     stuck: usize,
     hold: Option<Rollout>,
 }

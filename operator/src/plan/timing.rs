@@ -17,7 +17,7 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// After how long a pod that has not started is reported, if Kubernetes gives no reason.
 pub(super) const POD_START_TIMEOUT: Duration = Duration::from_secs(50);
-/// How long after its deadline a Job may be seen to end: Kubernetes kills the pod, and the kubelet
+/// Time after its deadline until the end of a Job is seen: Kubernetes kills the pod, and the kubelet
 /// reports it.
 const JOB_END_GRACE: Duration = Duration::from_mins(2);
 
@@ -53,7 +53,7 @@ pub(super) fn add(time: Timestamp, delay: Duration) -> Timestamp {
 pub(super) enum JobDeadline {
     /// It is ahead.
     At(Timestamp),
-    /// It has passed; the text says what was not seen.
+    /// It has passed; the text is the reason for the status.
     Passed(&'static str),
 }
 

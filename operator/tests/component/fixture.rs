@@ -64,7 +64,7 @@ impl Fixture {
         merge(&mut whole, spec);
         let budget = whole["rollout"]["maxUnavailable"]
             .as_u64()
-            .expect("tests say numbers");
+            .expect("the budget is a number");
         self.guard
             .budget(name, usize::try_from(budget).expect("a small number"));
         self.cluster
@@ -165,14 +165,14 @@ impl Fixture {
         format!(
             "{status}\n{}\n{} installers running",
             lines.join("\n"),
-            self.fleet.at_work()
+            self.fleet.running_installers()
         )
     }
 
     /// Fails if an invariant was violated.
     pub(crate) fn assert_sound(&self) {
         assert_eq!(
-            (self.guard.breaches(), self.fleet.faults()),
+            (self.guard.violations(), self.fleet.violations()),
             (Vec::new(), Vec::new())
         );
     }

@@ -151,7 +151,7 @@ async fn disconnected_leader_exits_before_another_one_leads() {
     assert!(fixture.cluster.now().duration_since(cut).as_secs() < 15);
     until_leads(&fixture, "second").await;
     let before = writes(&fixture, "first");
-    connection.mend();
+    connection.restore();
     fixture
         .until(
             "wasmedge",

@@ -267,7 +267,7 @@ async fn rollout_continues_after_broken_connection_is_restored() {
     fixture.until("wasmedge", &["node-0"], "Installing").await;
     operator.connection.cut();
     sleep(Duration::from_mins(20)).await;
-    operator.connection.mend();
+    operator.connection.restore();
     fixture
         .until(
             "wasmedge",

@@ -69,7 +69,7 @@ async fn completed_rollout_leaves_no_jobs_and_is_up_to_date() {
 #[tokio::test(start_paused = true)]
 async fn canary_is_ready_before_another_node_is_changed() {
     let fixture = Fixture::with_nodes(6);
-    let mut changes = fixture.cluster.follow();
+    let mut changes = fixture.cluster.subscribe();
     let _operator = Operator::start(&fixture, "a");
     fixture.install(
         "wasmedge",
@@ -178,7 +178,7 @@ async fn upgrade_reaches_nodes_one_by_one_while_they_accept_pods() {
     fixture.install("wasmedge", &json!({}));
     fixture.until("wasmedge", &nodes, "Ready labelled").await;
     operator.stop().await;
-    let mut changes = fixture.cluster.follow();
+    let mut changes = fixture.cluster.subscribe();
     let _operator = Operator::start_with(
         &fixture,
         "b",
@@ -225,7 +225,7 @@ async fn changed_option_reaches_nodes_one_by_one_while_they_accept_pods() {
     let _operator = Operator::start(&fixture, "a");
     fixture.install("wasmedge", &json!({}));
     fixture.until("wasmedge", &nodes, "Ready labelled").await;
-    let mut changes = fixture.cluster.follow();
+    let mut changes = fixture.cluster.subscribe();
     fixture.change(
         "wasmedge",
         &json!({ "runtime": { "logLevel": "Debug", "maxContainers": 100 } }),

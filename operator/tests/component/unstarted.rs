@@ -1,4 +1,4 @@
-//! Tests of installers whose pods cannot start: their status, replacement and removal.
+//! Tests of installers that cannot start: their status, replacement and removal.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ fn blocked(script: &Script, nodes: &[&str]) -> (Fixture, Operator) {
 async fn reason_of_unstarted_installer_is_in_status_within_a_minute() {
     for (script, text) in CASES {
         let (fixture, _operator) = blocked(&script, &["a", "b"]);
-        let said = || {
+        let is_reported = || {
             let status = status(&fixture, "a");
             let message = status["message"].as_str().unwrap_or_default();
             if status["reason"] == "NotStarted" && message.contains(text) {
@@ -73,7 +73,7 @@ async fn reason_of_unstarted_installer_is_in_status_within_a_minute() {
         };
         fixture
             .cluster
-            .until(Duration::from_mins(1), said)
+            .until(Duration::from_mins(1), is_reported)
             .await
             .unwrap();
         if script != Script::FailsToStart {
@@ -232,7 +232,7 @@ async fn killed_at(script: &Script, n: usize, moment: Moment) -> bool {
         .kill_at(n, moment, Duration::from_mins(2))
         .await;
     sleep(Duration::from_secs(20)).await;
-    // A pod whose end no operator observed may have run; then an installer cleans the node.
+    // If no operator observed the end of the pod, it may have run; then an installer cleans the node.
     fixture.fleet.script("a", []);
     let second = Operator::start(&fixture, "second");
     fixture.until_gone("wasmedge").await;

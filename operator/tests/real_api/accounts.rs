@@ -1,5 +1,4 @@
-//! The chart's accounts: each with the rights of its table, and a token that the API server gave
-//! it.
+//! The chart's accounts: each with the rights of its table, and a token of the API server.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +6,10 @@ use serde_json::{Value, json};
 use testbed::command::Run;
 use wasmedge_operator::access::{CRDS_HOOK, OPERATOR, REMOVE_HOOK, Right, Scope, within};
 
-use crate::LIMIT;
+use crate::STEP_TIMEOUT;
 use crate::cluster::{Cluster, NAMESPACE, PROGRAM};
 
-/// An account of the chart's.
+/// An account of the chart.
 pub(crate) struct Account {
     kubeconfig: PathBuf,
 }
@@ -28,16 +27,16 @@ impl Account {
         Self::new(cluster, "remove-hook", REMOVE_HOOK)
     }
 
-    /// Runs the operator's program to its end, as this account.
-    pub(crate) fn run(&self, words: &[&str]) {
+    /// Runs the operator's executable to completion, as this account.
+    pub(crate) fn run(&self, arguments: &[&str]) {
         let run = Run::new(PROGRAM)
-            .args(words)
+            .args(arguments)
             .env("KUBECONFIG", self.kubeconfig())
-            .deadline(2 * LIMIT);
+            .deadline(2 * STEP_TIMEOUT);
         run.done().expect("the program does it");
     }
 
-    /// The file that lets a client in as this account.
+    /// Returns the kubeconfig of this account.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }

@@ -1,4 +1,4 @@
-//! What kubelets and installers do: each installer Job gets a pod that reports at once.
+//! The agent: acts as kubelets and installers. Each installer Job gets a pod that reports at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,13 +12,12 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 
-/// The node on which no guest runs: its installer puts all back.
+/// The node on which no guest runs: its installer rolls back.
 pub(crate) const BAD: &str = "bad";
 
-/// Between two looks for Jobs.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Does so until it is dropped.
+/// The agent, which runs until it is dropped.
 pub(crate) struct Agent {
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -27,10 +26,10 @@ pub(crate) struct Agent {
 impl Agent {
     pub(crate) fn start(cluster: &Cluster) -> Self {
         let ends = Arc::new(AtomicBool::new(false));
-        let (told, cluster) = (Arc::clone(&ends), cluster.clone());
+        let (is_stopped, cluster) = (Arc::clone(&ends), cluster.clone());
         let thread = std::thread::spawn(move || {
             let mut seen = BTreeSet::new();
-            while !told.load(Ordering::Relaxed) {
+            while !is_stopped.load(Ordering::Relaxed) {
                 for job in cluster.get("jobs")["items"]
                     .as_array()
                     .into_iter()
@@ -40,7 +39,7 @@ impl Agent {
                         run(&cluster, job);
                     }
                 }
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(POLL_INTERVAL);
             }
         });
         Self {
@@ -121,7 +120,7 @@ fn report(verb: Verb, node: &str) -> Report {
         outcome,
         stage,
         reason,
-        message: "all is told".to_owned(),
+        message: "done".to_owned(),
         containerd: ContainerdFacts::default(),
         installed,
         restart: Restart::Done,

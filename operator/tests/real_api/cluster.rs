@@ -1,4 +1,4 @@
-//! The API server, what lies in it, and the operator's program beside it.
+//! The API server, its objects, and the operator's process.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use testbed::cache::Cache;
 use testbed::command::{Run, last_lines};
 use testbed::wait;
 
-use crate::LIMIT;
+use crate::STEP_TIMEOUT;
 use crate::accounts::Account;
 
-/// Where the operator lives.
+/// The namespace of the operator.
 pub(crate) const NAMESPACE: &str = "wasmedge-system";
-/// The program that users get.
+/// The executable of the operator.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_wasmedge-operator");
 
-/// An API server whose only nodes are objects.
+/// An API server with nodes that are only objects.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     server: Arc<ApiServer>,
@@ -43,17 +43,17 @@ impl Cluster {
         &self.server
     }
 
-    /// What `kubectl` prints, in the operator's namespace.
-    pub(crate) fn kubectl(&self, words: &[&str]) -> String {
+    /// Runs `kubectl` in the operator's namespace, and returns its output.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         self.server
             .kubectl()
             .args(["--namespace", NAMESPACE])
-            .args(words)
+            .args(arguments)
             .text()
             .expect("kubectl does it")
     }
 
-    /// An object, or a list of a kind; Events lie in another namespace than the operator.
+    /// Returns an object, or a list of a kind; Events are in another namespace than the operator.
     pub(crate) fn get(&self, what: &str) -> Value {
         let namespace = if what.starts_with("events") {
             "default"
@@ -73,7 +73,7 @@ impl Cluster {
         run.done().expect("the object is created");
     }
 
-    /// What would be stored.
+    /// Returns the object that would be stored.
     pub(crate) fn try_create(&self, object: &Value) -> Value {
         let run = self
             .server
@@ -100,7 +100,7 @@ impl Cluster {
         ]);
     }
 
-    /// A Linux worker that is ready, with these taints.
+    /// Adds a Ready Linux node with these taints.
     pub(crate) fn add_node(&self, name: &str, taints: &[&str]) {
         let taints: Vec<Value> = taints
             .iter()
@@ -130,7 +130,7 @@ impl Cluster {
     }
 }
 
-/// The operator at work.
+/// The running operator.
 pub(crate) struct Operator {
     child: Child,
     log: PathBuf,
@@ -165,27 +165,27 @@ impl Operator {
         operator
     }
 
-    /// Waits until `done` says so.
+    /// Waits until `done` returns true.
     pub(crate) fn wait(&self, what: &str, done: impl Fn() -> bool) {
         wait::until(
             what,
-            LIMIT,
+            STEP_TIMEOUT,
             || Ok(done().then_some(())),
-            || self.last_words(),
+            || self.last_lines(),
         )
         .expect("it comes to pass");
     }
 
-    fn last_words(&self) -> String {
+    fn last_lines(&self) -> String {
         last_lines(&fs::read_to_string(&self.log).unwrap_or_default(), 40)
     }
 
-    /// Tells it to end, and returns all that it has written.
+    /// Stops it, and returns all its output.
     pub(crate) fn end(mut self) -> String {
         Run::new("kill")
             .arg(self.child.id().to_string())
             .done()
-            .expect("the operator can be told to end");
+            .expect("a signal can be sent");
         let ended = || {
             Ok(self
                 .child
@@ -193,7 +193,7 @@ impl Operator {
                 .map_err(anyhow::Error::from)?
                 .map(|status| status.success()))
         };
-        let succeeded = wait::until("the operator to end", LIMIT, ended, String::new)
+        let succeeded = wait::until("the operator to end", STEP_TIMEOUT, ended, String::new)
             .expect("the operator ends");
         let log = fs::read_to_string(&self.log).expect("the log can be read");
         assert!(succeeded, "{log}");
@@ -203,7 +203,7 @@ impl Operator {
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        // It has ended already where nothing failed.
+        // It has exited already if nothing failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

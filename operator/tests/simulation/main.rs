@@ -1,6 +1,5 @@
-//! A cluster of a thousand nodes: how long a rollout takes, what it costs the API server, and what
-//! the operator keeps in memory. A test program of its own, so that nothing else is in the memory
-//! that is measured.
+//! Simulation of a rollout on a thousand nodes: its duration, its API calls, and the memory of the
+//! operator. It is a test program of its own, so that the memory has nothing else.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -21,24 +20,23 @@ use serde_json::json;
 mod context;
 
 const NODES: usize = 1000;
-/// Nodes that are changed at a time.
+/// Maximum number of nodes that are changed at a time.
 const BUDGET: usize = 50;
-/// An installation takes 2 s to begin, 15 s of work, and 5 s until the kubelet tells of the
-/// handler; the operator adds what its calls take. The first node is tried alone.
-const LONGEST: Duration = Duration::from_secs(30 * (1 + NODES as u64 / BUDGET as u64));
-/// The claim, four states, a Job made and removed, a label, the finalizer's end; a third more for
-/// what can be doubled.
-const CALLS: usize = 16;
-/// In MiB: all that the process grows by while the operator works, the server's new objects
-/// included.
-const MEMORY: usize = 100;
+/// Maximum duration. An installation takes 2 s to start, 15 s of work, and 5 s until the kubelet
+/// lists the handler; the operator adds the time of its calls. The canary is installed alone.
+const MAX_DURATION: Duration = Duration::from_secs(30 * (1 + NODES as u64 / BUDGET as u64));
+/// Maximum number of calls per node: the claim, four states, creation and deletion of a Job, a label
+/// and the finalizer; a third more for repetitions.
+const MAX_CALLS: usize = 16;
+/// Maximum growth of the process during the rollout, in MiB, including the server's objects.
+const MAX_MEMORY: usize = 100;
 
 /// A cluster of a thousand nodes.
 struct Simulation {
     cluster: Cluster,
     fleet: Fleet,
     guard: Guard,
-    /// Where each node stands, by the names of the objects that say it.
+    /// The phase of each node, by the names of WasmRuntimeNodes.
     phases: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
@@ -48,7 +46,7 @@ impl Simulation {
         let fleet = Fleet::start(&cluster);
         let guard = Guard::over(&cluster, &fleet);
         for n in 0..NODES {
-            // As nodes are that have run some images.
+            // Like nodes that have run several images.
             fleet.join(
                 Joining::new(&format!("node-{n:04}.example.org"))
                     .label("pool", "wasm")
@@ -58,7 +56,7 @@ impl Simulation {
         guard.budget("wasmedge", BUDGET);
         let phases = Arc::new(Mutex::new(BTreeMap::new()));
         let noted = phases.clone();
-        cluster.witness(move |change| {
+        cluster.observe(move |change| {
             if change.key.resource == WASM_RUNTIME_NODE {
                 let phase = change.object["status"]["phase"]
                     .as_str()
@@ -86,8 +84,7 @@ impl Simulation {
             .count()
     }
 
-    /// Waits for `holds`, while kubelets tell every five minutes that they live; how long that
-    /// took.
+    /// Waits for `holds`, with heartbeats of kubelets every five minutes. Returns the duration.
     async fn measure(&self, what: &str, holds: impl Fn() -> bool) -> Duration {
         let (began, real) = (self.cluster.now(), Instant::now());
         let beats = async {
@@ -95,8 +92,8 @@ impl Simulation {
             let pause = Duration::from_mins(5) / u32::try_from(names.len()).unwrap();
             for name in names.iter().cycle() {
                 tokio::time::sleep(pause).await;
-                self.fleet.beat(name);
-                // Kubernetes keeps Events for an hour; this is not what is measured.
+                self.fleet.heartbeat(name);
+                // Kubernetes keeps Events for an hour; they are not measured.
                 self.cluster.store().forget_all(EVENT);
             }
         };
@@ -130,7 +127,7 @@ impl Simulation {
             calls.len() % NODES * 100 / NODES
         );
         assert!(
-            calls.len() <= CALLS * NODES,
+            calls.len() <= MAX_CALLS * NODES,
             "{} calls for {NODES} nodes",
             calls.len()
         );
@@ -139,7 +136,7 @@ impl Simulation {
     }
 }
 
-/// What the process has in memory, in MiB.
+/// Returns the resident memory of the process, in MiB.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status
@@ -177,17 +174,17 @@ async fn rollout_on_thousand_nodes_takes_bounded_time_calls_and_memory() {
         .measure("installed on", || simulation.states("Ready") == NODES)
         .await;
     assert!(
-        took < LONGEST,
+        took < MAX_DURATION,
         "{} s, at most {} s",
         took.as_secs(),
-        LONGEST.as_secs()
+        MAX_DURATION.as_secs()
     );
     let grown = resident().saturating_sub(before);
     println!(
         "  {before} MiB with server and nodes alone, {grown} MiB more with the operator and its \
          objects"
     );
-    assert!(grown < MEMORY, "{grown} MiB, at most {MEMORY}");
+    assert!(grown < MAX_MEMORY, "{grown} MiB, at most {MAX_MEMORY}");
     let key = Key::new(WASM_RUNTIME, "", "wasmedge");
     simulation.cluster.delete(&key).unwrap();
     simulation
@@ -198,7 +195,7 @@ async fn rollout_on_thousand_nodes_takes_bounded_time_calls_and_memory() {
         resident().saturating_sub(before)
     );
     assert_eq!(
-        (simulation.guard.breaches(), simulation.fleet.faults()),
+        (simulation.guard.violations(), simulation.fleet.violations()),
         (Vec::new(), Vec::new())
     );
     assert_eq!(simulation.guard.most(), BUDGET);

@@ -25,11 +25,11 @@ fn message(model: &Model) -> (Option<&str>, Option<&str>) {
 #[test]
 fn node_status_shows_why_installer_does_not_start_until_it_starts() {
     let (mut model, job) = blocked(1);
-    let said = (
+    let expected = (
         Some("NotStarted"),
         Some("the installer does not start: ErrImagePull: no such image"),
     );
-    assert_eq!(message(&model), said);
+    assert_eq!(message(&model), expected);
     let JobFacts::Running { start, .. } = &mut model.jobs.get_mut(&job).unwrap().facts else {
         panic!("it runs")
     };
@@ -118,11 +118,11 @@ fn node_whose_container_failed_to_start_needs_no_cleaning() {
         },
     );
     model.reconcile("wasmedge", usize::MAX);
-    let said = (
+    let expected = (
         Some("NotStarted"),
         Some("the installer did not start: exit code 128, StartError: exec format error"),
     );
-    assert_eq!(message(&model), said);
+    assert_eq!(message(&model), expected);
     model.delete("wasmedge");
     model.reconcile("wasmedge", usize::MAX);
     assert!(model.states.is_empty() && model.running().is_empty());

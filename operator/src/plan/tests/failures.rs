@@ -188,11 +188,11 @@ fn late_installer_is_abandoned_before_its_node_is_cleaned() {
 
 #[test]
 fn failed_verification_after_reboot_unlabels_preinstalled_node() {
-    for says in [true, false] {
+    for is_listed in [true, false] {
         let mut model = model(&json!({ "containerd": { "mode": "Preinstalled" } }), 1);
         let node = model.nodes.get_mut("node-00").unwrap();
         node.distribution = Distribution::Talos;
-        node.handlers = if says {
+        node.handlers = if is_listed {
             Handlers::Listed(BTreeSet::from(["wasmedge".to_owned()]))
         } else {
             Handlers::Unknown
@@ -212,7 +212,7 @@ fn failed_verification_after_reboot_unlabels_preinstalled_node() {
             assert_eq!((status.phase, &status.installed), (Phase::Failed, &None));
             assert!(
                 !model.is_labelled("wasmedge", "node-00"),
-                "the handler is listed: {says}"
+                "the handler is listed: {is_listed}"
             );
         }
     }

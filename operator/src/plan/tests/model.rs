@@ -138,7 +138,7 @@ impl Model {
         }
     }
 
-    /// Plans, and applies all actions that are not `forbidden`, like an operator whose call failed:
+    /// Plans, and applies all actions that are not `forbidden`, like an operator after a failed call:
     /// the node's further actions are skipped, and other nodes continue.
     pub(super) fn reconcile_without(
         &mut self,
@@ -242,7 +242,7 @@ impl Model {
         }
     }
 
-    /// A pod whose container has not started ends after its Job.
+    /// Deletes a Job. A pod without a started container ends after it.
     fn delete_job(&mut self, name: &str) {
         match self.jobs.get_mut(name) {
             Some(job) if is_blocked(&job.facts) => job.facts = JobFacts::Ending,
@@ -260,7 +260,7 @@ impl Model {
         }
     }
 
-    /// Jobs that are deleted and whose pods have not ended.
+    /// Returns deleted Jobs with pods that have not ended.
     pub(super) fn ending(&self) -> Vec<String> {
         self.jobs
             .iter()

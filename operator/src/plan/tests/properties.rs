@@ -233,20 +233,20 @@ fn check(model: &Model, budget: usize) -> Result<(), TestCaseError> {
                 .installed
                 .contains_key(&(name.to_owned(), node.clone()));
             let labelled = model.is_labelled(name, node);
-            let heard = state.status.job.is_none();
+            let is_idle = state.status.job.is_none();
             prop_assert!(
-                !(labelled && heard && !has),
+                !(labelled && is_idle && !has),
                 "{node} accepts pods of {name} without having it: {:?}",
                 state.status
             );
             // The installed target is that of the installer's request. A node in removal is not
             // checked.
-            let heard = heard && state.status.phase != Phase::Removing;
+            let is_idle = is_idle && state.status.phase != Phase::Removing;
             let is_this = model
                 .nodes
                 .get(node)
                 .is_some_and(|facts| facts.uid == state.node_uid);
-            if let (Some(installed), true, true) = (&state.status.installed, heard, is_this) {
+            if let (Some(installed), true, true) = (&state.status.installed, is_idle, is_this) {
                 prop_assert_eq!(
                     Some(installed),
                     model.installed.get(&(name.to_owned(), node.clone())),

@@ -1,6 +1,6 @@
-//! Server-side apply: who said which field, and what becomes of a field that nobody says any more.
+//! Server-side apply: the managers of fields, and the removal of fields without managers.
 //!
-//! A field is the path to a value that is no object. Lists are one value, apart from finalizers and
+//! A field is the path to a value that is not an object. Lists are one value, except finalizers and
 //! owner references, whose entries are fields of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::refusal::Refusal;
 use crate::store::Key;
 
-/// Names from the top of an object down to a field.
+/// The path of a field: names from the top of an object.
 pub type Path = Vec<String>;
 
-/// Which fields each manager said last.
+/// The fields that each manager applied last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owners {
     applied: BTreeMap<Manager, BTreeSet<Path>>,
@@ -23,7 +23,7 @@ pub struct Owners {
 /// A field manager, and the subresource that it writes.
 pub type Manager = (String, String);
 
-/// What an apply makes of an object.
+/// The result of an apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// The object afterwards.
@@ -32,16 +32,16 @@ pub struct Applied {
     pub owners: Owners,
 }
 
-/// Whether fields of other managers may be taken.
+/// Whether fields of other managers may be taken over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
     /// They may.
     Yes,
-    /// They may not, if the value is another.
+    /// They may not, if the value differs.
     No,
 }
 
-/// What tells the entries of a list apart that are fields.
+/// What identifies the entries of a list that are fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Entries {
     /// They are texts.
@@ -56,26 +56,26 @@ const SETS: &[(&[&str], Entries)] = &[
     (&["metadata", "ownerReferences"], Entries::By("uid")),
 ];
 
-/// Applies what `manager` says.
+/// Applies the fields of `manager`.
 ///
 /// # Errors
-/// When another manager said otherwise and `force` is [`Force::No`].
+/// If another manager has a different value and `force` is [`Force::No`].
 pub fn apply(
     key: &Key,
     before: &Value,
     owners: &Owners,
-    said: &Value,
+    applied: &Value,
     manager: &Manager,
     force: Force,
 ) -> Result<Applied, Refusal> {
-    let fields = fields_of(said);
+    let fields = fields_of(applied);
     let mut owners = owners.clone();
     let others = |owner: &&Manager| *owner != manager;
     let conflicts: BTreeSet<&str> = owners
         .all()
         .filter(|(owner, _)| others(owner))
         .flat_map(|(owner, theirs)| theirs.intersection(&fields).map(move |path| (owner, path)))
-        .filter(|(_, path)| value_at(before, path) != value_at(said, path))
+        .filter(|(_, path)| value_at(before, path) != value_at(applied, path))
         .map(|(owner, _)| owner.0.as_str())
         .collect();
     if !conflicts.is_empty() && force == Force::No {
@@ -87,13 +87,13 @@ pub fn apply(
     if !conflicts.is_empty() {
         let taken: Vec<Path> = fields
             .iter()
-            .filter(|path| value_at(before, path) != value_at(said, path))
+            .filter(|path| value_at(before, path) != value_at(applied, path))
             .cloned()
             .collect();
         owners.forget(&taken, Some(manager));
     }
     let mut object = before.clone();
-    merge(&mut object, said, &mut Vec::new());
+    merge(&mut object, applied, &mut Vec::new());
     let last = owners
         .applied
         .insert(manager.clone(), fields.clone())
@@ -107,7 +107,7 @@ pub fn apply(
 }
 
 impl Owners {
-    /// Notes that `manager` made `after` of `before` in another way than by applying.
+    /// Records that `manager` changed `before` to `after` in another way than by applying.
     pub fn note_update(&mut self, before: &Value, after: &Value, manager: &Manager) {
         let (had, has) = (fields_of(before), fields_of(after));
         let changed: Vec<Path> = had
@@ -141,7 +141,7 @@ impl Owners {
     }
 }
 
-/// Every field of an object, without what only names it.
+/// Returns every field of an object, except those that identify it.
 fn fields_of(object: &Value) -> BTreeSet<Path> {
     const NAMES: &[&[&str]] = &[
         &["apiVersion"],
@@ -209,17 +209,17 @@ fn value_at<'a>(object: &'a Value, path: &[String]) -> Option<&'a Value> {
     Some(value)
 }
 
-fn merge(object: &mut Value, said: &Value, path: &mut Path) {
+fn merge(object: &mut Value, applied: &Value, path: &mut Path) {
     if let Some(entries) = set_at(path) {
         let old = object.as_array().cloned().unwrap_or_default();
-        let new = said.as_array().cloned().unwrap_or_default();
+        let new = applied.as_array().cloned().unwrap_or_default();
         let is_said = |entry: &Value| {
             new.iter()
                 .any(|other| name_of(other, entries) == name_of(entry, entries))
         };
         let kept = old.into_iter().filter(|entry| !is_said(entry));
         *object = kept.chain(new.iter().cloned()).collect();
-    } else if let Some(members) = said.as_object() {
+    } else if let Some(members) = applied.as_object() {
         if !object.is_object() {
             *object = Value::Object(Map::new());
         }
@@ -229,11 +229,11 @@ fn merge(object: &mut Value, said: &Value, path: &mut Path) {
             path.pop();
         }
     } else {
-        *object = said.clone();
+        *object = applied.clone();
     }
 }
 
-/// Takes a field away, and every object and list that is empty then.
+/// Removes a field, and every object and list that is empty then.
 fn remove(object: &mut Value, path: &[String]) {
     fn take(value: &mut Value, path: &[String], depth: usize) {
         let Some(name) = path.get(depth) else { return };
@@ -271,12 +271,17 @@ mod tests {
         (name.to_owned(), String::new())
     }
 
-    fn say(object: &Applied, said: &Value, name: &str, force: Force) -> Result<Applied, Refusal> {
+    fn apply_as(
+        object: &Applied,
+        applied: &Value,
+        name: &str,
+        force: Force,
+    ) -> Result<Applied, Refusal> {
         apply(
             &key(),
             &object.object,
             &object.owners,
-            said,
+            applied,
             &manager(name),
             force,
         )
@@ -291,7 +296,7 @@ mod tests {
     #[test]
     fn a_field_that_is_no_longer_said_is_taken_away_and_no_other() {
         let node = fresh(json!({ "metadata": { "labels": { "host": "a" } } }));
-        let node = say(
+        let node = apply_as(
             &node,
             &json!({ "metadata": { "labels": { "ready": "yes", "other": "1" } } }),
             "us",
@@ -302,7 +307,7 @@ mod tests {
             node.object,
             json!({ "metadata": { "labels": { "host": "a", "ready": "yes", "other": "1" } } })
         );
-        let node = say(
+        let node = apply_as(
             &node,
             &json!({ "metadata": { "labels": { "other": "1" } } }),
             "us",
@@ -313,7 +318,7 @@ mod tests {
             node.object,
             json!({ "metadata": { "labels": { "host": "a", "other": "1" } } })
         );
-        let node = say(&node, &json!({}), "us", Force::No).unwrap();
+        let node = apply_as(&node, &json!({}), "us", Force::No).unwrap();
         assert_eq!(
             node.object,
             json!({ "metadata": { "labels": { "host": "a" } } })
@@ -323,13 +328,13 @@ mod tests {
     #[test]
     fn a_field_of_another_manager_is_taken_only_by_force() {
         let node = fresh(json!({ "spec": { "x": 1 } }));
-        let refused = say(&node, &json!({ "spec": { "x": 2 } }), "us", Force::No).unwrap_err();
+        let refused = apply_as(&node, &json!({ "spec": { "x": 2 } }), "us", Force::No).unwrap_err();
         assert_eq!((refused.code, refused.reason), (409, "Conflict"));
-        assert!(say(&node, &json!({ "spec": { "x": 1 } }), "us", Force::No).is_ok());
-        let node = say(&node, &json!({ "spec": { "x": 2 } }), "us", Force::Yes).unwrap();
+        assert!(apply_as(&node, &json!({ "spec": { "x": 1 } }), "us", Force::No).is_ok());
+        let node = apply_as(&node, &json!({ "spec": { "x": 2 } }), "us", Force::Yes).unwrap();
         assert_eq!(node.object["spec"]["x"], 2);
         assert_eq!(
-            say(&node, &json!({}), "us", Force::No).unwrap().object,
+            apply_as(&node, &json!({}), "us", Force::No).unwrap().object,
             json!({})
         );
     }
@@ -337,13 +342,15 @@ mod tests {
     #[test]
     fn a_field_that_two_say_stays_until_both_are_silent() {
         let node = fresh(json!({}));
-        let said = json!({ "metadata": { "finalizers": ["a/b"] } });
-        let node = say(&node, &said, "one", Force::No).unwrap();
-        let node = say(&node, &said, "two", Force::No).unwrap();
-        let node = say(&node, &json!({}), "one", Force::No).unwrap();
-        assert_eq!(node.object, said);
+        let applied = json!({ "metadata": { "finalizers": ["a/b"] } });
+        let node = apply_as(&node, &applied, "one", Force::No).unwrap();
+        let node = apply_as(&node, &applied, "two", Force::No).unwrap();
+        let node = apply_as(&node, &json!({}), "one", Force::No).unwrap();
+        assert_eq!(node.object, applied);
         assert_eq!(
-            say(&node, &json!({}), "two", Force::No).unwrap().object,
+            apply_as(&node, &json!({}), "two", Force::No)
+                .unwrap()
+                .object,
             json!({})
         );
     }
@@ -352,9 +359,9 @@ mod tests {
     fn lists_are_one_value_but_finalizers_are_many() {
         let node = fresh(json!({ "metadata": { "finalizers": ["kube/a"] },
                 "spec": { "taints": [{ "key": "a" }] } }));
-        let said = json!({ "metadata": { "finalizers": ["ours/b"] },
+        let applied = json!({ "metadata": { "finalizers": ["ours/b"] },
             "spec": { "taints": [{ "key": "b" }] } });
-        let node = say(&node, &said, "us", Force::Yes).unwrap();
+        let node = apply_as(&node, &applied, "us", Force::Yes).unwrap();
         assert_eq!(
             node.object["metadata"]["finalizers"],
             json!(["kube/a", "ours/b"])

@@ -1,4 +1,4 @@
-//! Requests as the server sees them: the words that access rules are written in, and what is asked.
+//! Requests: the attributes that access rules have, and the options.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub enum Verb {
     List,
     /// Reads many, and then every change.
     Watch,
-    /// Makes an object.
+    /// Creates an object.
     Create,
     /// Replaces one.
     Update,
@@ -35,22 +35,22 @@ pub enum Verb {
     DeleteCollection,
 }
 
-/// What a request is about.
+/// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What is done.
+    /// The verb.
     pub verb: Verb,
-    /// With which kind of objects.
+    /// The kind of objects.
     pub resource: Resource,
-    /// In which namespace; empty for none or all.
+    /// The namespace; empty for none or all.
     pub namespace: String,
-    /// With which object; empty for many.
+    /// The object's name; empty for many.
     pub name: String,
-    /// With which part of it; empty for the whole.
+    /// The subresource; empty for the object itself.
     pub subresource: String,
 }
 
-/// What a request says beside its target.
+/// The options of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     query: Vec<(String, String)>,
@@ -58,7 +58,7 @@ pub struct Options {
     accept: String,
 }
 
-/// Which form an answer has.
+/// The form of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Whole objects.
@@ -68,18 +68,18 @@ pub enum Form {
 }
 
 impl Target {
-    /// What a request is about.
+    /// Parses the target of a request.
     ///
     /// # Errors
-    /// When its path leads nowhere.
+    /// If its path is unknown.
     pub fn read(parts: &Parts, options: &Options) -> Result<Self, Refusal> {
         let path = parts.uri.path();
-        let nowhere = || Refusal::no_such_path(path);
-        let words: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let (group, version, rest) = match words.as_slice() {
+        let unknown = || Refusal::no_such_path(path);
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let (group, version, rest) = match segments.as_slice() {
             ["api", version, rest @ ..] => ("", *version, rest),
             ["apis", group, version, rest @ ..] => (*group, *version, rest),
-            _ => return Err(nowhere()),
+            _ => return Err(unknown()),
         };
         let (namespace, rest) = match rest {
             ["namespaces", namespace, rest @ ..]
@@ -93,14 +93,16 @@ impl Target {
             [plural] => (*plural, "", ""),
             [plural, name] => (*plural, *name, ""),
             [plural, name, subresource] => (*plural, *name, *subresource),
-            _ => return Err(nowhere()),
+            _ => return Err(unknown()),
         };
-        let resource = Resource::in_path(group, version, plural).ok_or_else(nowhere)?;
+        let resource = Resource::in_path(group, version, plural).ok_or_else(unknown)?;
         if resource.scope == Scope::Cluster && !namespace.is_empty() {
-            return Err(nowhere());
+            return Err(unknown());
         }
         let verb = match (&parts.method, name.is_empty()) {
-            (&Method::GET, _) if options.says("watch", "true") || options.says("watch", "1") => {
+            (&Method::GET, _)
+                if options.has_value("watch", "true") || options.has_value("watch", "1") =>
+            {
                 Verb::Watch
             }
             (&Method::GET, true) => Verb::List,
@@ -112,7 +114,7 @@ impl Target {
             (&Method::DELETE, true) => Verb::DeleteCollection,
             _ => {
                 return Err(Refusal::bad_request(format!(
-                    "{} {path} means nothing",
+                    "{} {path} is not a known request",
                     parts.method
                 )));
             }
@@ -127,7 +129,7 @@ impl Target {
         })
     }
 
-    /// The object; that of a creation has its name in the body.
+    /// Returns the key of the object; that of a creation has its name in the body.
     pub fn key(&self, body: &Value) -> Key {
         let name = if self.name.is_empty() {
             body["metadata"]["name"].as_str().unwrap_or_default()
@@ -139,7 +141,7 @@ impl Target {
 }
 
 impl Options {
-    /// What a request says.
+    /// Parses the options of a request.
     pub fn read(parts: &Parts) -> Self {
         let query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
             .into_owned()
@@ -159,7 +161,7 @@ impl Options {
         }
     }
 
-    /// A parameter's value.
+    /// Returns the value of a parameter.
     pub fn value(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -168,23 +170,23 @@ impl Options {
     }
 
     /// Whether a parameter has this value.
-    pub fn says(&self, name: &str, value: &str) -> bool {
+    pub fn has_value(&self, name: &str, value: &str) -> bool {
         self.value(name) == Some(value)
     }
 
-    /// A parameter's value, as a number.
+    /// Returns the value of a parameter as a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.value(name)?.parse().ok()
     }
 
-    /// What a list or watch wants to see.
+    /// Returns the selector of a list or watch.
     ///
     /// # Errors
-    /// When a selector is none.
+    /// If a selector is not valid.
     pub fn selector(&self, target: &Target) -> Result<Selector, Refusal> {
         let namespace = Some(target.namespace.as_str()).filter(|namespace| !namespace.is_empty());
         let fields = self.value("fieldSelector");
-        // A watch of one object by its path is one by its name.
+        // A watch of one object by its path selects by name.
         let named = (!target.name.is_empty()).then(|| format!("metadata.name={}", target.name));
         Selector::parse(
             namespace,
@@ -193,16 +195,16 @@ impl Options {
         )
     }
 
-    /// Whether a write is made.
+    /// Whether a write is only a dry run.
     pub fn dry_run(&self) -> DryRun {
-        if self.says("dryRun", "All") {
+        if self.has_value("dryRun", "All") {
             DryRun::Yes
         } else {
             DryRun::No
         }
     }
 
-    /// Which form the answer has.
+    /// Returns the form of the answer.
     pub fn form(&self) -> Form {
         if self.accept.contains("as=PartialObjectMetadata") {
             Form::Metadata
@@ -211,10 +213,10 @@ impl Options {
         }
     }
 
-    /// Reads a patch.
+    /// Parses a patch.
     ///
     /// # Errors
-    /// When it is none, or an apply does not say by whom.
+    /// If it is not valid, or an apply has no field manager.
     pub fn patch(&self, body: &[u8]) -> Result<Patch, Refusal> {
         let value = |body: &[u8]| {
             serde_json::from_slice::<Value>(body)
@@ -235,7 +237,7 @@ impl Options {
                 ))
             }
             "application/apply-patch+yaml" => {
-                let force = if self.says("force", "true") {
+                let force = if self.has_value("force", "true") {
                     Force::Yes
                 } else {
                     Force::No
@@ -253,7 +255,7 @@ impl Options {
 }
 
 impl Verb {
-    /// The word.
+    /// Returns the name of the verb.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
@@ -267,7 +269,7 @@ impl Verb {
         }
     }
 
-    /// Whether it changes anything.
+    /// Whether it is a write.
     pub fn writes(self) -> bool {
         !matches!(self, Self::Get | Self::List | Self::Watch)
     }

@@ -1,5 +1,4 @@
-//! The server: a store behind the service that `kube::Client` takes, one connection for each
-//! client.
+//! The server: a store behind the service that `kube::Client` uses, with one connection per client.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -20,8 +19,8 @@ use crate::write::{DryRun, Writer};
 
 mod serve;
 
-/// A Kubernetes API server. Its methods act at once and by no rule but those of [`Store`]; clients
-/// come through [`Cluster::connect`].
+/// A fake Kubernetes API server. Its methods act at once, with the rules of [`Store`] only; clients
+/// use [`Cluster::connect`].
 #[derive(Debug, Clone)]
 pub struct Cluster {
     store: Arc<Mutex<Store>>,
@@ -29,41 +28,41 @@ pub struct Cluster {
     clock: Clock,
 }
 
-/// A client's way to the server.
+/// The connection of a client.
 #[derive(Clone)]
 pub struct Connection {
     client: Client,
-    line: Arc<Line>,
+    link: Arc<Link>,
 }
 
-/// What a connection is like, and what is to become of it.
+/// The properties of a connection, and its planned cut.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct Link {
     name: Arc<str>,
-    state: Mutex<LineState>,
+    state: Mutex<LinkState>,
     connected: watch::Sender<bool>,
     epoch: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
-struct LineState {
+struct LinkState {
     faults: Faults,
     chance: Chance,
     writes: usize,
     cut: Option<(usize, Moment, oneshot::Sender<()>)>,
 }
 
-/// When a connection is cut.
+/// When a connection is cut at a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Before the server has the request.
     Before,
-    /// After the server has done what it says; the client never learns it.
+    /// After the server executed it; the client gets no answer.
     After,
 }
 
 impl Cluster {
-    /// A server without objects.
+    /// Starts a server without objects.
     pub fn start() -> Self {
         let clock = Clock::start();
         Self {
@@ -73,11 +72,11 @@ impl Cluster {
         }
     }
 
-    /// A connection of this name.
+    /// Creates a connection with this name.
     pub fn connect(&self, name: &str) -> Connection {
-        let line = Arc::new(Line {
+        let link = Arc::new(Link {
             name: name.into(),
-            state: Mutex::new(LineState {
+            state: Mutex::new(LinkState {
                 faults: Faults::default(),
                 chance: Chance::new(0),
                 writes: 0,
@@ -90,32 +89,32 @@ impl Cluster {
             store: self.store.clone(),
             calls: self.calls.clone(),
             clock: self.clock,
-            line: line.clone(),
+            link: link.clone(),
         };
         Connection {
             client: Client::new(front, "default"),
-            line,
+            link,
         }
     }
 
-    /// The server's time.
+    /// Returns the server's time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The objects.
+    /// Returns the objects.
     pub fn store(&self) -> MutexGuard<'_, Store> {
         self.store
             .lock()
-            .expect("no test fails while it holds the store")
+            .expect("no test panics while it holds the store")
     }
 
-    /// Every request until now.
+    /// Returns every request until now.
     pub fn calls(&self) -> Vec<Call> {
         self.recorded().clone()
     }
 
-    /// Forgets the requests until now.
+    /// Drops the requests until now.
     pub fn forget_calls(&self) {
         self.recorded().clear();
     }
@@ -123,10 +122,10 @@ impl Cluster {
     fn recorded(&self) -> MutexGuard<'_, Vec<Call>> {
         self.calls
             .lock()
-            .expect("nothing fails while it holds the calls")
+            .expect("nothing panics while it holds the calls")
     }
 
-    /// Creates an object, whose kind it says itself.
+    /// Creates an object, of the kind that it names.
     ///
     /// # Errors
     /// As for a client.
@@ -144,12 +143,12 @@ impl Cluster {
         self.store().create(&key, object, &writer(), DryRun::No)
     }
 
-    /// The object, if there is one.
+    /// Returns the object, if it exists.
     pub fn get(&self, key: &Key) -> Option<Arc<Value>> {
         self.store().get(key).ok()
     }
 
-    /// Every object of a kind.
+    /// Returns every object of a kind.
     pub fn all(&self, resource: Resource) -> Vec<Arc<Value>> {
         self.store()
             .all(resource)
@@ -157,15 +156,15 @@ impl Cluster {
             .collect()
     }
 
-    /// Changes an object past every rule.
+    /// Changes an object without checking rules.
     ///
     /// # Errors
-    /// When there is none.
+    /// If it does not exist.
     pub fn edit(&self, key: &Key, change: impl FnOnce(&mut Value)) -> Result<Arc<Value>, Refusal> {
         self.store().edit(key, change, &writer().by)
     }
 
-    /// Changes what is wanted of an object, as `kubectl edit` does.
+    /// Changes the spec of an object, like `kubectl edit`.
     ///
     /// # Errors
     /// As for a client.
@@ -180,7 +179,7 @@ impl Cluster {
         store.update(key, object, &writer(), DryRun::No)
     }
 
-    /// Deletes an object, as `kubectl delete` does: in the background.
+    /// Deletes an object in the background, like `kubectl delete`.
     ///
     /// # Errors
     /// As for a client.
@@ -189,43 +188,43 @@ impl Cluster {
         self.store().delete(key, &options, &writer(), DryRun::No)
     }
 
-    /// Every change from now on.
-    pub fn follow(&self) -> mpsc::UnboundedReceiver<Change> {
-        self.store().follow()
+    /// Returns a channel with every change from now on.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Change> {
+        self.store().subscribe()
     }
 
-    /// Waits until `holds` says so.
+    /// Waits until `holds` succeeds.
     ///
     /// # Errors
-    /// What it says instead after `limit`.
+    /// The last error of `holds` after `timeout`.
     pub async fn until(
         &self,
-        limit: Duration,
+        timeout: Duration,
         mut holds: impl FnMut() -> Result<(), String>,
     ) -> Result<(), String> {
-        let end = Instant::now() + limit;
-        let mut news = self.store().news();
+        let end = Instant::now() + timeout;
+        let mut versions = self.store().versions();
         loop {
-            news.borrow_and_update();
+            versions.borrow_and_update();
             let Err(why) = holds() else { return Ok(()) };
             if Instant::now() >= end {
-                return Err(format!("not after {} s: {why}", limit.as_secs()));
+                return Err(format!("not after {} s: {why}", timeout.as_secs()));
             }
-            // Not all that a test waits for is in the store: look now and then.
+            // Some conditions are not in the store: check at intervals, too.
             let next = end.min(Instant::now() + Duration::from_secs(10));
-            // Either way there is something to look at.
-            let _ = timeout_at(next, news.changed()).await;
+            // Check in both cases.
+            let _ = timeout_at(next, versions.changed()).await;
         }
     }
 
-    /// Calls `witness` at every change from now on, before anybody else can see it. It must not use
+    /// Calls `observer` at every change from now on, before any client can see it. It must not use
     /// the cluster.
-    pub fn witness(&self, witness: impl FnMut(&Change) + Send + 'static) {
-        self.store().witness(witness);
+    pub fn observe(&self, observer: impl FnMut(&Change) + Send + 'static) {
+        self.store().observe(observer);
     }
 }
 
-/// The test itself.
+/// Returns the test as writer.
 fn writer() -> Writer {
     Writer {
         by: "test".into(),
@@ -235,61 +234,60 @@ fn writer() -> Writer {
 }
 
 impl Connection {
-    /// A client that uses this connection.
+    /// Creates a client with this connection.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// What goes wrong from now on; nothing but a few milliseconds of latency at first.
+    /// Sets the faults from now on; the default is a few milliseconds of latency.
     pub fn set_faults(&self, faults: Faults) {
-        let mut state = self.line.state();
+        let mut state = self.link.state();
         state.chance = Chance::new(faults.seed);
         state.faults = faults;
     }
 
-    /// Cuts it: no request reaches the server, no answer and no event the client.
+    /// Cuts it: no request reaches the server, and no answer or event reaches the client.
     pub fn cut(&self) {
-        self.line.connected.send_replace(false);
+        self.link.connected.send_replace(false);
     }
 
-    /// Ends a cut. What was under way goes on.
-    pub fn mend(&self) {
-        self.line.connected.send_replace(true);
+    /// Restores it. Requests under way continue.
+    pub fn restore(&self) {
+        self.link.connected.send_replace(true);
     }
 
-    /// Cuts it at the `n`th change that is requested from now on, the first being 1. The answer
-    /// tells when that was.
+    /// Cuts it at the `n`th write from now on, the first being 1. The returned channel fires then.
     pub fn cut_at_write(&self, n: usize, moment: Moment) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        let mut state = self.line.state();
+        let mut state = self.link.state();
         state.cut = Some((state.writes + n, moment, sender));
         receiver
     }
 
-    /// Changes that were requested until now.
+    /// Returns the number of writes until now.
     pub fn writes(&self) -> usize {
-        self.line.state().writes
+        self.link.state().writes
     }
 
-    /// Ends every watch that is under way.
+    /// Ends every open watch.
     pub fn end_watches(&self) {
-        self.line.epoch.send_modify(|epoch| *epoch += 1);
+        self.link.epoch.send_modify(|epoch| *epoch += 1);
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("line", &self.line)
+            .field("link", &self.link)
             .finish_non_exhaustive()
     }
 }
 
-impl Line {
-    fn state(&self) -> MutexGuard<'_, LineState> {
+impl Link {
+    fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state
             .lock()
-            .expect("nothing fails while it holds a line")
+            .expect("nothing panics while it holds a link")
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -300,7 +298,7 @@ impl Line {
         self.state().faults.clone()
     }
 
-    /// Chance of its own for what goes on beside other requests.
+    /// Returns a random generator for concurrent work.
     pub(crate) fn chance(&self) -> Chance {
         Chance::new(self.state().chance.number())
     }
@@ -315,17 +313,17 @@ impl Line {
         connected
             .wait_for(|connected| *connected)
             .await
-            .expect("the line itself holds the sender");
+            .expect("the link itself holds the sender");
     }
 
-    /// Counts a change; when to cut the connection if this is the one to cut it at.
+    /// Counts a write. Returns when to cut the connection, if this is the write for it.
     fn count_write(&self) -> Option<Moment> {
         let mut state = self.state();
         state.writes += 1;
         let writes = state.writes;
         let (_, moment, sender) = state.cut.take_if(|(n, ..)| *n == writes)?;
         drop(state);
-        // Whoever set this may no longer care.
+        // The receiver may be gone.
         let _ = sender.send(());
         self.connected.send_replace(false);
         Some(moment)

@@ -1,4 +1,4 @@
-//! How objects are deleted: preconditions, finalizers, and what follows an owner's end.
+//! The deletion of objects: preconditions, finalizers, and the garbage collection of owned objects.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::rules;
 use crate::store::{Key, Store, owner_uids};
 use crate::write::{DryRun, Writer, text};
 
-/// What becomes of what a deleted object owns.
+/// What happens to the objects that a deleted object owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
-    /// It is deleted too.
+    /// They are deleted after it.
     Background,
-    /// It is deleted first.
+    /// They are deleted first.
     Foreground,
-    /// It stays, without owner.
+    /// They stay, without owner.
     Orphan,
 }
 
@@ -27,7 +27,7 @@ impl Store {
     /// Deletes an object: at once, or when its finalizers are gone.
     ///
     /// # Errors
-    /// When there is none, or it is another one by now.
+    /// If it does not exist, or was replaced.
     pub fn delete(
         &mut self,
         key: &Key,
@@ -85,7 +85,7 @@ impl Store {
         Ok(object)
     }
 
-    /// Takes an object away, which was `last` at the end, and what it owns with it.
+    /// Removes an object, whose last state is `last`, and the objects that it owns.
     pub(crate) fn end(&mut self, key: &Key, last: Value, by: &Arc<str>) -> Arc<Value> {
         let object = self.commit_end(key, last, by);
         self.delete_dependents(&object);
@@ -99,7 +99,7 @@ impl Store {
             .unwrap_or_default()
     }
 
-    /// What the garbage collector does: an object goes with the last of its owners.
+    /// Collects garbage: deletes objects whose owners are all gone.
     fn delete_dependents(&mut self, owner: &Value) {
         let collector = Writer {
             by: "garbage-collector".into(),
@@ -113,7 +113,7 @@ impl Store {
             if !others && self.stored(&key).is_some() {
                 let options = json!({ "propagationPolicy": "Background" });
                 self.delete(&key, &options, &collector, DryRun::No)
-                    .expect("an object that is there, without preconditions");
+                    .expect("the object exists, and there are no preconditions");
             }
         }
     }
@@ -130,7 +130,7 @@ impl Store {
         }
     }
 
-    /// Lets owners go that only waited for this object.
+    /// Removes owners that waited only for this object.
     fn release_owners(&mut self, gone: &Value) {
         let collector: Arc<str> = "garbage-collector".into();
         for uid in owner_uids(gone) {
@@ -160,7 +160,7 @@ fn propagation(resource: Resource, options: &Value) -> Propagation {
         Some("Background") => Propagation::Background,
         Some("Foreground") => Propagation::Foreground,
         Some("Orphan") => Propagation::Orphan,
-        // Jobs alone keep what version 1 of their API once did.
+        // Only Jobs have this default, from an early version of their API.
         _ if resource == resource::JOB => Propagation::Orphan,
         _ => Propagation::Background,
     }

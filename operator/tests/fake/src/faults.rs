@@ -1,14 +1,13 @@
-//! What goes wrong on demand. Which request meets which fault follows from the seed and the order
-//! of requests.
+//! Injected faults. The seed and the order of requests determine which request has which fault.
 
 use std::time::Duration;
 
 use crate::refusal::Refusal;
 
-/// What goes wrong for a connection, as shares of 1. None by default.
+/// The faults of a connection, as shares of 1. None by default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Faults {
-    /// Where chance begins.
+    /// The seed.
     pub seed: u64,
     /// Shortest and longest time that an answer takes.
     pub latency: (Duration, Duration),
@@ -16,25 +15,25 @@ pub struct Faults {
     pub slow: f64,
     /// How long a slow answer takes.
     pub slowness: Duration,
-    /// Changes of objects that are refused as if another client had been faster.
+    /// Writes that are refused as conflicts.
     pub conflict: f64,
-    /// Requests that fail on the server before anything is done.
+    /// Requests that fail on the server before they are executed.
     pub broken: f64,
-    /// Requests that are refused because there were too many.
+    /// Requests that are refused by rate limits.
     pub throttled: f64,
-    /// Requests whose connection breaks before the server has them.
+    /// Requests whose connection breaks before they reach the server.
     pub lost: f64,
-    /// Requests that the server fulfils, but whose answer is lost.
+    /// Requests that are executed, but whose answer is lost.
     pub answer_lost: f64,
     /// Events of a watch after which its connection ends.
     pub watch_ends: f64,
-    /// Watches that are told that they are too old.
+    /// Watches that expire.
     pub watch_expires: f64,
-    /// Longest time that an event is late.
+    /// Maximum delay of an event.
     pub event_delay: Duration,
-    /// How many versions a list may be old that allows any.
+    /// How many versions old a list may be that allows any version.
     pub stale: u64,
-    /// Verbs and kinds, in the plural, that the client has no right to.
+    /// Verbs and kinds, in the plural, that are forbidden.
     pub forbidden: Vec<(&'static str, &'static str)>,
 }
 
@@ -60,7 +59,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// No right to do this with that kind of objects, and nothing else.
+    /// Forbids one verb on one kind.
     pub fn forbidding(verb: &'static str, plural: &'static str) -> Self {
         Self {
             forbidden: vec![(verb, plural)],
@@ -68,7 +67,7 @@ impl Faults {
         }
     }
 
-    /// A bit of everything.
+    /// Returns some of every fault.
     pub fn chaos(seed: u64) -> Self {
         Self {
             seed,
@@ -87,30 +86,30 @@ impl Faults {
     }
 }
 
-/// What happens to one request.
+/// The fault of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Nothing special.
+    /// None.
     Served,
     /// The server refuses it.
     Refused(Refusal),
-    /// The server never has it.
+    /// It does not reach the server.
     Lost,
-    /// The client never has the answer.
+    /// The answer is lost.
     AnswerLost,
 }
 
-/// Chance that is the same for the same seed: SplitMix64 (Steele, Lea and Flood 2014).
+/// A random generator with a seed: SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// Chance that begins at `seed`.
+    /// Creates a generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// Returns a random number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -119,17 +118,17 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// Whether something happens that has this share.
+    /// Returns true with this probability.
     pub fn happens(&mut self, share: f64) -> bool {
         self.fraction() < share
     }
 
-    /// A time between two others.
+    /// Returns a random duration between two others.
     pub fn between(&mut self, shortest: Duration, longest: Duration) -> Duration {
         shortest + longest.saturating_sub(shortest).mul_f64(self.fraction())
     }
 
-    /// Between 0 and 1. 32 bits are enough, and fit a float.
+    /// Returns a random number between 0 and 1, of 32 bits.
     fn fraction(&mut self) -> f64 {
         let bits = u32::try_from(self.number() >> 32).expect("half of 64 bits");
         f64::from(bits) / f64::from(u32::MAX)
@@ -137,7 +136,7 @@ impl Chance {
 }
 
 impl Faults {
-    /// How long a request takes, and what happens to it.
+    /// Returns the latency of a request, and its fault.
     pub(crate) fn judge(&self, chance: &mut Chance, may_conflict: bool) -> (Duration, Fate) {
         let mut time = chance.between(self.latency.0, self.latency.1);
         if chance.happens(self.slow) {

@@ -1,11 +1,10 @@
-//! Nodes that run installer Jobs by a script. A fleet does what the Job controller, kubelets,
-//! containerds and installers do of it: it starts pods, reports, lists handlers, and notes what no
-//! operator may ever cause.
+//! Simulated nodes that run installer Jobs by a script. A fleet has the roles of the Job controller,
+//! kubelets, containerd and installers: it starts pods, reports, lists handlers, and records
+//! violations.
 //!
-//! * [`machine`]: a node as it really is, whatever its object says. * [`script`]: what its
-//!   installers do.
-//! * `installer`: one Job, from its creation to its end. * `object`: the objects that tell of all
-//!   this.
+//! * [`machine`]: the real state of a node. [`script`]: what its installers do.
+//! * `installer`: one Job, from its creation to its end. `object`: the objects of nodes, pods and
+//!   Jobs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,7 +17,7 @@ use tokio::time::sleep;
 
 use crate::cluster::Cluster;
 use crate::resource::{JOB, NODE, POD};
-use crate::store::{Change, Happened, Key};
+use crate::store::{Change, ChangeKind, Key};
 
 pub mod machine;
 pub mod script;
@@ -29,25 +28,25 @@ mod tests;
 
 pub use machine::{Joining, Machine};
 pub(crate) use object::has_ended;
-pub use script::{Pace, Script};
+pub use script::{Delays, Script};
 
 /// How long Kubernetes keeps pods of a node that is gone.
-const POD_COLLECTION: Duration = Duration::from_secs(40);
+const POD_COLLECTION_DELAY: Duration = Duration::from_secs(40);
 
 /// How long a kubelet takes to end a pod without containers.
-const TERMINATION: Duration = Duration::from_secs(1);
+const TERMINATION_DELAY: Duration = Duration::from_secs(1);
 
-/// Nodes, and what runs on them. It lives until it is dropped.
+/// The nodes, and what runs on them, until it is dropped.
 #[derive(Debug)]
 pub struct Fleet {
     shared: Shared,
     follower: JoinHandle<()>,
 }
 
-/// Is shown the machines, by the names of their nodes.
+/// A callback with the machines, by the names of their nodes.
 type Show<'a> = &'a mut dyn FnMut(&BTreeMap<String, Machine>);
 
-/// What a fleet's tasks share.
+/// The state that a fleet's tasks share.
 #[derive(Debug, Clone)]
 struct Shared {
     cluster: Cluster,
@@ -58,18 +57,18 @@ struct Shared {
 struct State {
     machines: BTreeMap<String, Machine>,
     installers: BTreeMap<Key, JoinHandle<()>>,
-    faults: Vec<String>,
+    violations: Vec<String>,
     boots: u64,
 }
 
 impl Fleet {
-    /// A fleet without nodes, which runs the Jobs of `cluster` from now on.
+    /// Starts a fleet without nodes, which runs the Jobs of `cluster` from now on.
     pub fn start(cluster: &Cluster) -> Self {
         let shared = Shared {
             cluster: cluster.clone(),
             state: Arc::default(),
         };
-        let mut changes = cluster.follow();
+        let mut changes = cluster.subscribe();
         let follower = {
             let shared = shared.clone();
             tokio::spawn(async move {
@@ -81,7 +80,7 @@ impl Fleet {
         Self { shared, follower }
     }
 
-    /// A node joins the cluster.
+    /// Adds a node to the cluster.
     pub fn join(&self, joining: Joining) {
         let boot = self.shared.next_boot();
         let node = joining.object(&boot);
@@ -93,59 +92,59 @@ impl Fleet {
             .expect("a node of a test is valid and new");
     }
 
-    /// What a node is really like.
+    /// Returns the real state of a node.
     pub fn machine(&self, name: &str) -> Machine {
         self.shared
             .state()
             .machines
             .get(name)
             .cloned()
-            .expect("a test asks for nodes that joined")
+            .expect("the node joined before")
     }
 
-    /// What `name`'s next installers do, instead of what they would have done.
+    /// Replaces the scripts of the next installers on `name`.
     pub fn script(&self, name: &str, scripts: impl IntoIterator<Item = Script>) {
         self.shared.with_machine(name, |machine| {
             machine.scripts = scripts.into_iter().collect();
         });
     }
 
-    /// A node is taken out of the cluster: its machine is gone, and its object with it.
+    /// Removes a node: its machine and its object.
     pub fn remove(&self, name: &str) {
         self.shared.remove_node(name);
     }
 
-    /// A node is rebooted: what runs there is killed, what lies on its disk stays.
+    /// Reboots a node: its containers are killed, its disk stays.
     pub async fn reboot(&self, name: &str, time: Duration) {
         self.shared
             .kill_installers_of(name, 255, "the node was rebooted");
-        self.shared.tell_ready(name, false);
+        self.shared.report_ready(name, false);
         sleep(time).await;
         let boot = self.shared.next_boot();
         let key = Key::new(NODE, "", name);
-        // A node that was removed meanwhile does not come back.
+        // A node that was removed in the meantime does not return.
         let _ = self.shared.cluster.edit(&key, |node| {
             node["status"]["nodeInfo"]["bootID"] = boot.into();
         });
-        self.shared.tell_ready(name, true);
+        self.shared.report_ready(name, true);
     }
 
-    /// The node's kubelet says whether it can run pods.
+    /// Sets whether the node's kubelet reports Ready.
     pub fn set_ready(&self, name: &str, ready: bool) {
-        self.shared.tell_ready(name, ready);
+        self.shared.report_ready(name, ready);
     }
 
-    /// Somebody takes the runtime's handler away behind the operator's back.
+    /// Removes the runtime's handler without the operator's knowledge.
     pub fn lose_handler(&self, name: &str, handler: &str) {
         self.shared.with_machine(name, |machine| {
             machine.handlers.retain(|listed, _| listed != handler);
             machine.sabotaged.insert(handler.to_owned());
         });
-        self.shared.tell_handlers(name);
+        self.shared.report_handlers(name);
     }
 
-    /// The node's kubelet tells anew that it is alive, as it does every five minutes.
-    pub fn beat(&self, name: &str) {
+    /// Sends the heartbeat of the node's kubelet, as happens every five minutes.
+    pub fn heartbeat(&self, name: &str) {
         let now = self.shared.cluster.now().to_string();
         let beat = |node: &mut Value| {
             for condition in node["status"]["conditions"]
@@ -156,11 +155,11 @@ impl Fleet {
                 condition["lastHeartbeatTime"] = now.clone().into();
             }
         };
-        // A node without an object does not beat.
+        // A node without an object has no heartbeat.
         let _ = self.shared.cluster.edit(&Key::new(NODE, "", name), beat);
     }
 
-    /// Every node that ever joined and was not removed.
+    /// Returns every node that joined and was not removed.
     pub fn names(&self) -> Vec<String> {
         self.shared
             .state()
@@ -171,8 +170,8 @@ impl Fleet {
             .collect()
     }
 
-    /// Installers that are at work.
-    pub fn at_work(&self) -> usize {
+    /// Returns the number of running installers.
+    pub fn running_installers(&self) -> usize {
         self.shared
             .state()
             .installers
@@ -181,14 +180,13 @@ impl Fleet {
             .count()
     }
 
-    /// What no operator may ever cause, and this one did: two installers on a node, and what else
-    /// nodes saw.
-    pub fn faults(&self) -> Vec<String> {
-        self.shared.state().faults.clone()
+    /// Returns the violations that nodes observed, such as two installers at once.
+    pub fn violations(&self) -> Vec<String> {
+        self.shared.state().violations.clone()
     }
 
-    /// Shows the machines to a witness, which must not use the cluster.
-    pub(crate) fn looker(&self) -> impl Fn(Show<'_>) + Send + 'static {
+    /// Returns a function that passes the machines to an observer, which must not use the cluster.
+    pub(crate) fn inspector(&self) -> impl Fn(Show<'_>) + Send + 'static {
         let shared = self.shared.clone();
         move |show| show(&shared.state().machines)
     }
@@ -204,12 +202,12 @@ impl Drop for Fleet {
 }
 
 impl Shared {
-    /// Locked only for moments in which the cluster is not used: a witness may lock it while the
-    /// cluster is.
+    /// Must not be held while the cluster is used: an observer may lock it within a change of the
+    /// cluster.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
-            .expect("no test fails while it holds the fleet")
+            .expect("no test panics while it holds the fleet")
     }
 
     fn with_machine(&self, name: &str, change: impl FnOnce(&mut Machine)) {
@@ -229,13 +227,13 @@ impl Shared {
         format!("boot-{}", state.boots)
     }
 
-    fn fault(&self, what: String) {
-        self.state().faults.push(what);
+    fn record_violation(&self, what: String) {
+        self.state().violations.push(what);
     }
 
     fn react(&self, change: &Change) {
-        match (change.key.resource, change.happened) {
-            (JOB, Happened::Added) => {
+        match (change.key.resource, change.kind) {
+            (JOB, ChangeKind::Added) => {
                 if let Some(request) = request_of(&change.object) {
                     let task = tokio::spawn(installer::run(
                         self.clone(),
@@ -246,24 +244,24 @@ impl Shared {
                     self.state().installers.insert(change.key.clone(), task);
                 }
             }
-            // A pod that was not deleted with its Job runs on.
-            (JOB, Happened::Deleted)
+            // A pod that was not deleted with its Job continues.
+            (JOB, ChangeKind::Deleted)
                 if self.cluster.get(&object::pod_key(&change.key)).is_none() =>
             {
                 let task = self.state().installers.remove(&change.key);
                 if let Some(task) = task.filter(|task| !task.is_finished()) {
                     task.abort();
-                    self.note_killed(&change.object);
+                    self.record_killed(&change.object);
                 }
             }
-            (POD, Happened::Modified) if object::is_to_end(&change.object) => {
+            (POD, ChangeKind::Modified) if object::is_to_end(&change.object) => {
                 let (shared, pod, job) = (
                     self.clone(),
                     change.key.clone(),
                     object::job_of(&change.object),
                 );
                 tokio::spawn(async move {
-                    sleep(TERMINATION).await;
+                    sleep(TERMINATION_DELAY).await;
                     object::end_unstarted_pod(&shared.cluster, &pod);
                     if shared.cluster.get(&job).is_none()
                         && let Some(task) = shared.state().installers.remove(&job)
@@ -272,13 +270,13 @@ impl Shared {
                     }
                 });
             }
-            (NODE, Happened::Deleted) => self.collect_pods(&change.key.name),
+            (NODE, ChangeKind::Deleted) => self.collect_pods(&change.key.name),
             _ => {}
         }
     }
 
-    /// An installer was killed in the middle; its next one has to cope with what it left.
-    fn note_killed(&self, job: &Value) {
+    /// Records that an installer was killed during its work; the next one has to handle the rest.
+    fn record_killed(&self, job: &Value) {
         let node = job["spec"]["template"]["spec"]["nodeName"]
             .as_str()
             .unwrap_or_default()
@@ -328,15 +326,15 @@ impl Shared {
                 .filter(|(key, _)| key.name == job)
                 .for_each(|(_, task)| task.abort());
         }
-        // Whoever has no object has none to lose.
+        // The object may be gone already.
         let _ = self.cluster.delete(&Key::new(NODE, "", name));
     }
 
-    /// Pods of a node that is gone are removed after a while, and their Jobs have failed then.
+    /// Removes the pods of a node that is gone after a delay; their Jobs fail then.
     fn collect_pods(&self, node: &str) {
         let (shared, node) = (self.clone(), node.to_owned());
         tokio::spawn(async move {
-            sleep(POD_COLLECTION).await;
+            sleep(POD_COLLECTION_DELAY).await;
             let pods = shared.cluster.all(POD);
             for pod in pods
                 .iter()
@@ -345,7 +343,7 @@ impl Shared {
                 let job = object::job_of(pod);
                 let metadata = &pod["metadata"];
                 let text = |field: &str| metadata[field].as_str().unwrap_or_default();
-                // Somebody else may have removed it.
+                // Another client may have removed it.
                 let _ = shared
                     .cluster
                     .delete(&Key::new(POD, text("namespace"), text("name")));
@@ -359,15 +357,15 @@ impl Shared {
         });
     }
 
-    fn tell_ready(&self, name: &str, ready: bool) {
+    fn report_ready(&self, name: &str, ready: bool) {
         self.with_machine(name, |machine| machine.is_ready = ready);
-        // A node that is gone says nothing.
+        // A node that is gone has no status.
         let _ = self.cluster.edit(&Key::new(NODE, "", name), |node| {
             object::set_ready(node, ready);
         });
     }
 
-    fn tell_handlers(&self, name: &str) {
+    fn report_handlers(&self, name: &str) {
         let listed = self.state().machines.get(name).and_then(Machine::listed);
         // As above.
         let _ = self.cluster.edit(&Key::new(NODE, "", name), |node| {
@@ -376,7 +374,7 @@ impl Shared {
     }
 }
 
-/// What an installer Job asks for; none if the Job is none.
+/// Returns the request of an installer Job; none for other Jobs.
 pub(crate) fn request_of(job: &Value) -> Option<Request> {
     let container = &job["spec"]["template"]["spec"]["containers"][0];
     let words = ["command", "args"]
@@ -384,5 +382,5 @@ pub(crate) fn request_of(job: &Value) -> Option<Request> {
         .flat_map(|field| container[field].as_array().into_iter().flatten());
     let words: Vec<&str> = words.filter_map(Value::as_str).collect();
     let at = words.iter().position(|word| *word == "--request")?;
-    Some(serde_json::from_str(words.get(at + 1)?).expect("an installer's request is one"))
+    Some(serde_json::from_str(words.get(at + 1)?).expect("the request of an installer is valid"))
 }

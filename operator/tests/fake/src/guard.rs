@@ -1,5 +1,4 @@
-//! What has to hold at every moment of a rollout, checked at every change before anybody else can
-//! see it.
+//! The guard: checks the invariants of rollouts at every change, before any client can see it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,12 +9,12 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::fleet::{Fleet, Machine, has_ended, request_of};
 use crate::resource::{JOB, NODE, POD};
-use crate::store::{Change, Happened};
+use crate::store::{Change, ChangeKind};
 
-/// Where the product's labels are.
+/// The prefix of the product's labels.
 const PREFIX: &str = "runtime.wasmedge.dev/";
 
-/// Watches over a cluster.
+/// Checks the invariants of a cluster.
 #[derive(Debug, Clone)]
 pub struct Guard {
     state: Arc<Mutex<State>>,
@@ -23,42 +22,42 @@ pub struct Guard {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many nodes of a runtime may be changed at a time.
+    /// Maximum number of nodes of a runtime that are changed at a time.
     budgets: BTreeMap<String, usize>,
-    /// Nodes on which an installer Job is open, by runtime.
+    /// Nodes with an open installer Job, by runtime.
     open: BTreeMap<String, BTreeMap<String, String>>,
     /// Nodes with the label, by runtime.
     labelled: BTreeMap<String, BTreeSet<String>>,
     most: usize,
-    breaches: Vec<String>,
+    violations: Vec<String>,
 }
 
 impl Guard {
-    /// Watches over `cluster`, whose nodes are `fleet`'s. Clients whose connection's name begins
-    /// with `operator` are operators. No budget holds until [`Self::budget`] says one.
+    /// Starts to check `cluster` with the nodes of `fleet`. Connections whose name begins with
+    /// `operator` are those of operators. There is no budget before [`Self::budget`] is called.
     pub fn over(cluster: &Cluster, fleet: &Fleet) -> Self {
         let guard = Self {
             state: Arc::default(),
         };
-        let look = fleet.looker();
+        let look = fleet.inspector();
         let state = guard.state.clone();
-        cluster.witness(move |change| look(&mut |machines| locked(&state).see(change, machines)));
+        cluster.observe(move |change| look(&mut |machines| locked(&state).see(change, machines)));
         guard
     }
 
-    /// At most so many nodes of `runtime` may be changed at a time.
+    /// Sets the maximum number of nodes of `runtime` that are changed at a time.
     pub fn budget(&self, runtime: &str, nodes: usize) {
         locked(&self.state)
             .budgets
             .insert(runtime.to_owned(), nodes);
     }
 
-    /// Everything that did not hold.
-    pub fn breaches(&self) -> Vec<String> {
-        locked(&self.state).breaches.clone()
+    /// Returns all violations.
+    pub fn violations(&self) -> Vec<String> {
+        locked(&self.state).violations.clone()
     }
 
-    /// The most nodes of one runtime that were changed at a time.
+    /// Returns the highest number of nodes of one runtime that were changed at a time.
     pub fn most(&self) -> usize {
         locked(&self.state).most
     }
@@ -67,7 +66,7 @@ impl Guard {
 fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state
         .lock()
-        .expect("nothing fails while it holds the guard")
+        .expect("nothing panics while it holds the guard")
 }
 
 impl State {
@@ -80,15 +79,15 @@ impl State {
         }
     }
 
-    fn breach(&mut self, what: String) {
-        self.breaches.push(what);
+    fn record_violation(&mut self, what: String) {
+        self.violations.push(what);
     }
 
     fn see_node(&mut self, change: &Change, machines: &BTreeMap<String, Machine>) {
         let name = &change.key.name;
         let by_operator = change.by.starts_with("operator");
-        match (&change.before, change.happened) {
-            (_, Happened::Deleted) => {
+        match (&change.before, change.kind) {
+            (_, ChangeKind::Deleted) => {
                 self.labelled
                     .values_mut()
                     .for_each(|nodes| nodes.retain(|node| node != name));
@@ -96,13 +95,17 @@ impl State {
                     .values_mut()
                     .for_each(|jobs| jobs.retain(|node, _| node != name));
                 if by_operator {
-                    self.breach(format!("the node {name} was deleted"));
+                    self.record_violation(format!("the node {name} was deleted"));
                 }
                 return;
             }
-            (None, _) if by_operator => self.breach(format!("the node {name} was created")),
+            (None, _) if by_operator => {
+                self.record_violation(format!("the node {name} was created"));
+            }
             (Some(before), _) if by_operator && others(before) != others(&change.object) => {
-                self.breach(format!("the node {name} was changed in what is not ours"));
+                self.record_violation(format!(
+                    "fields of other owners were changed on the node {name}"
+                ));
             }
             _ => {}
         }
@@ -124,7 +127,7 @@ impl State {
                 continue;
             };
             if !machine.works(runtime) {
-                self.breach(format!(
+                self.record_violation(format!(
                     "{name} was labelled for {runtime}, which does not work there"
                 ));
             }
@@ -139,8 +142,8 @@ impl State {
                 .find(|(_, leads_to)| *leads_to == runtime)
                 .map(|(handler, _)| handler);
             if !machine.containerd.starts_with("1.") && !handler.is_some_and(lists) {
-                self.breach(format!(
-                    "{name} was labelled for {runtime} before the cluster was told of the handler"
+                self.record_violation(format!(
+                    "{name} was labelled for {runtime} before its kubelet listed the handler"
                 ));
             }
         }
@@ -163,23 +166,23 @@ impl State {
         let job = change.key.name.clone();
         let ended = has_ended(&change.object);
         let open = self.open.entry(runtime.clone()).or_default();
-        if ended || change.happened == Happened::Deleted {
+        if ended || change.kind == ChangeKind::Deleted {
             open.retain(|_, other| *other != job);
         } else if let Some(other) = open.insert(node.clone(), job.clone())
             && other != job
         {
-            self.breach(format!(
+            self.record_violation(format!(
                 "{job} was started on {node} while {other} was open"
             ));
         }
-        if change.happened == Happened::Added {
+        if change.kind == ChangeKind::Added {
             let labelled = self
                 .labelled
                 .get(&runtime)
                 .is_some_and(|nodes| nodes.contains(&node));
             if verb == Verb::Uninstall && labelled {
-                self.breach(format!(
-                    "{runtime} is being taken off {node} while pods can land there"
+                self.record_violation(format!(
+                    "{runtime} is being removed from {node} while pods can be scheduled there"
                 ));
             }
             let others = self.open.iter().filter(|(other, _)| **other != runtime);
@@ -187,20 +190,20 @@ impl State {
                 .filter_map(|(_, jobs)| jobs.get(&node).cloned())
                 .collect();
             for clash in clashes {
-                self.breach(format!(
+                self.record_violation(format!(
                     "{job} was started on {node} while {clash} of another runtime was open"
                 ));
             }
         }
-        if change.happened == Happened::Added {
+        if change.kind == ChangeKind::Added {
             self.count(&runtime, machines);
         }
     }
 
-    /// An installer that has ended is no longer at work, whenever its Job is said to have ended.
+    /// Removes an installer that has ended, even if its Job has not.
     fn see_pod(&mut self, change: &Change) {
         let state = &change.object["status"]["containerStatuses"][0]["state"];
-        if change.happened == Happened::Deleted || state.get("terminated").is_some() {
+        if change.kind == ChangeKind::Deleted || state.get("terminated").is_some() {
             let job = change.object["metadata"]["labels"]["batch.kubernetes.io/job-name"]
                 .as_str()
                 .unwrap_or_default();
@@ -210,8 +213,8 @@ impl State {
         }
     }
 
-    /// Counts the nodes on which an installer is to begin or at work, or that have not come back
-    /// from one.
+    /// Counts the nodes with an installer that starts or runs, and those that are not Ready again
+    /// after one.
     fn count(&mut self, runtime: &str, machines: &BTreeMap<String, Machine>) {
         let settling = machines
             .iter()
@@ -223,15 +226,15 @@ impl State {
         if let Some(budget) = self.budgets.get(runtime).copied()
             && count > budget
         {
-            let breach = format!(
-                "{count} nodes of {runtime} are changed at a time, {budget} may be: {nodes:?}"
+            let violation = format!(
+                "{count} nodes of {runtime} are changed at a time, the budget is {budget}: {nodes:?}"
             );
-            self.breach(breach);
+            self.record_violation(violation);
         }
     }
 }
 
-/// The runtimes that a node is labelled as ready for.
+/// Returns the runtimes for which a node is labelled.
 fn ready_labels(node: &Value) -> BTreeSet<String> {
     let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
     let ready = labels.filter(|(_, value)| *value == "ready");
@@ -240,8 +243,8 @@ fn ready_labels(node: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// What of a node is no operator's: all but the product's labels, the taints, and what counts
-/// writes.
+/// Returns the fields of a node that an operator must not change: all except the product's labels,
+/// the taints, and the metadata of writes.
 fn others(node: &Value) -> Value {
     let mut node = node.clone();
     if let Some(labels) = node["metadata"]["labels"].as_object_mut() {

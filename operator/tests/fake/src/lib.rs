@@ -1,24 +1,22 @@
-//! A Kubernetes API server inside a test's process, and nodes that are simulated. A test starts it
-//! with [`Cluster::start`], hands the client of a [`Connection`] to what it tests, and looks at
+//! A fake Kubernetes API server inside a test's process, and simulated nodes. A test starts it with
+//! [`Cluster::start`], passes the client of a [`Connection`] to the code under test, and checks
 //! objects and calls afterwards.
 //!
-//! * [`clock`]: one time for the server, the nodes and what is tested; it passes as fast as a test
-//!   can use it.
-//! * [`resource`]: which kinds of objects there are, and the rules that differ between them.
-//! * [`refusal`]: every answer that is not the wanted one.
-//! * [`selector`]: labels and fields by which lists and watches choose.
-//! * [`store`]: the objects, and what changed in which order. [`write`](mod@write), [`apply`],
-//!   [`delete`], [`rules`]: how they change.
-//! * [`call`], [`watch`], [`record`]: requests as the server sees them, answers that go on, and
-//!   what is kept of both.
-//! * [`faults`]: what goes wrong on demand, the same each time for the same seed.
-//! * [`cluster`]: all of it behind the service that `kube::Client` takes.
-//! * [`fleet`]: nodes that run installer Jobs by a script. [`guard`]: what has to hold at every
-//!   moment meanwhile.
+//! * [`clock`]: simulated time for the server, the nodes and the code under test.
+//! * [`resource`]: the kinds of objects, and the rules that differ between them.
+//! * [`refusal`]: error answers.
+//! * [`selector`]: label and field selectors of lists and watches.
+//! * [`store`]: the objects and their history. [`write`](mod@write), [`apply`], [`delete`],
+//!   [`rules`]: how they change.
+//! * [`call`], [`watch`], [`record`]: requests, watches, and the record of both.
+//! * [`faults`]: injected faults, the same for the same seed.
+//! * [`cluster`]: all of it behind the service that `kube::Client` uses.
+//! * [`fleet`]: nodes that run installer Jobs by a script. [`guard`]: invariants that are checked at
+//!   every change.
 //!
-//! What it leaves out: admission, authentication, quotas, schemas of custom resources, and every
-//! controller but the garbage collector and that of Jobs. Server-side apply takes every list as one
-//! value, apart from finalizers and owners.
+//! Not included: admission, authentication, quotas, schemas of custom resources, and all controllers
+//! except the garbage collector and that of Jobs. Server-side apply treats every list as one value,
+//! except finalizers and owners.
 #![forbid(unsafe_code)]
 
 pub mod clock;
@@ -47,4 +45,4 @@ pub use fleet::{Fleet, Joining, Script};
 pub use guard::Guard;
 pub use refusal::Refusal;
 pub use resource::Resource;
-pub use store::{Change, Happened, Key};
+pub use store::{Change, ChangeKind, Key};

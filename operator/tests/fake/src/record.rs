@@ -1,4 +1,4 @@
-//! What is kept of every request, for a test to look at.
+//! The record of requests, for tests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::call::{Target, Verb};
 
-/// A request that was made.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// When.
+    /// The time.
     pub at: Timestamp,
-    /// By which connection.
+    /// The name of the connection.
     pub by: Arc<str>,
-    /// The field manager that it named; empty for none.
+    /// The field manager; empty for none.
     pub manager: String,
-    /// What it was about.
+    /// The target.
     pub target: Target,
     /// The HTTP status of the answer; 0 if there was none.
     pub code: u16,
 }
 
-/// How often a kind of requests was made.
+/// The number of requests of each kind.
 pub type Counts = BTreeMap<(Verb, String), usize>;
 
 /// Counts requests by verb and resource, subresources apart.
@@ -35,7 +35,7 @@ pub fn count<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Counts {
 }
 
 impl Call {
-    /// Resource and subresource, as access rules name them.
+    /// Returns resource and subresource in the form of access rules.
     pub fn what(&self) -> String {
         match self.target.subresource.as_str() {
             "" => self.target.resource.to_string(),

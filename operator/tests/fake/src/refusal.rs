@@ -1,19 +1,19 @@
-//! Every answer that is not the wanted one, as the `Status` that Kubernetes sends.
+//! Error answers, as the `Status` that Kubernetes sends.
 
 use serde_json::{Value, json};
 
 use crate::store::Key;
 
-/// An answer that is not the wanted one.
+/// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
     pub code: u16,
-    /// Why, in a word that clients read.
+    /// The reason, for clients.
     pub reason: &'static str,
-    /// Why, for people.
+    /// The message, for users.
     pub message: String,
-    /// Seconds after which a client may come back.
+    /// Seconds after which a client may retry.
     pub retry_after: Option<u32>,
 }
 
@@ -27,12 +27,12 @@ impl Refusal {
         }
     }
 
-    /// The request makes no sense.
+    /// The request is not valid.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
     }
 
-    /// There is no such object.
+    /// The object does not exist.
     pub fn not_found(key: &Key) -> Self {
         Self::new(
             404,
@@ -41,7 +41,7 @@ impl Refusal {
         )
     }
 
-    /// There is no such kind of objects.
+    /// The path does not exist.
     pub fn no_such_path(path: &str) -> Self {
         Self::new(
             404,
@@ -50,7 +50,7 @@ impl Refusal {
         )
     }
 
-    /// The client has no right to it.
+    /// The client lacks the right.
     pub fn forbidden(verb: &str, plural: &str) -> Self {
         Self::new(
             403,
@@ -59,7 +59,7 @@ impl Refusal {
         )
     }
 
-    /// There is such an object already.
+    /// The object exists already.
     pub fn exists(key: &Key) -> Self {
         Self::new(
             409,
@@ -68,7 +68,7 @@ impl Refusal {
         )
     }
 
-    /// The object is another one than the request was made for, or has changed since.
+    /// The object was replaced or changed since it was read.
     pub fn conflict(key: &Key, why: impl std::fmt::Display) -> Self {
         Self::new(
             409,
@@ -80,7 +80,7 @@ impl Refusal {
         )
     }
 
-    /// The object would break a rule.
+    /// The object is not valid.
     pub fn invalid(key: &Key, why: impl std::fmt::Display) -> Self {
         Self::new(
             422,
@@ -89,7 +89,7 @@ impl Refusal {
         )
     }
 
-    /// A JSON patch that does not fit the object. Kubernetes says no more than this.
+    /// A JSON patch does not apply to the object. The message is that of Kubernetes.
     pub fn unfit_patch() -> Self {
         Self::new(
             422,
@@ -98,7 +98,7 @@ impl Refusal {
         )
     }
 
-    /// What was asked for is older than what the server still knows.
+    /// The requested version is older than the history of the server.
     pub fn expired() -> Self {
         Self::new(
             410,
@@ -107,7 +107,7 @@ impl Refusal {
         )
     }
 
-    /// The server has a fault.
+    /// The server failed.
     pub fn internal() -> Self {
         Self::new(
             500,
@@ -116,7 +116,7 @@ impl Refusal {
         )
     }
 
-    /// The server cannot answer now.
+    /// The server is not available.
     pub fn unavailable() -> Self {
         Self::new(
             503,
@@ -125,7 +125,7 @@ impl Refusal {
         )
     }
 
-    /// The client asks too much.
+    /// The client exceeds the rate limit.
     pub fn throttled(retry_after: u32) -> Self {
         let message =
             "the server has received too many requests and has asked us to try again later";
@@ -135,7 +135,7 @@ impl Refusal {
         }
     }
 
-    /// The answer's body.
+    /// Returns the body of the answer.
     pub fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",

@@ -1,5 +1,4 @@
-//! Which kinds of objects there are, and the rules that differ between them. Another kind is a line
-//! in [`ALL`].
+//! The kinds of objects, and the rules that differ between them. To add a kind, extend [`ALL`].
 
 use std::fmt;
 
@@ -14,38 +13,37 @@ pub struct Resource {
     pub version: &'static str,
     /// Name in objects.
     pub kind: &'static str,
-    /// Whether objects lie in namespaces.
+    /// Whether objects are in namespaces.
     pub scope: Scope,
-    /// What becomes of `status` in writes.
+    /// How writes handle `status`.
     pub status: Status,
-    /// Whether `metadata.generation` counts the changes of what is wanted.
+    /// Whether `metadata.generation` counts changes of the spec.
     pub generation: Generation,
-    /// Pointers to fields that never change once they are set.
+    /// JSON pointers of immutable fields.
     pub immutable: &'static [&'static str],
 }
 
-/// Where objects of a kind lie.
+/// The scope of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// In no namespace.
+    /// The cluster.
     Cluster,
-    /// In a namespace each.
+    /// A namespace.
     Namespaced,
 }
 
-/// What becomes of `status` in writes.
+/// How writes handle `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// The kind has none, or one like any other field.
+    /// Like any other field.
     Plain,
     /// Only the subresource writes it.
     Subresource,
-    /// Only the subresource writes it, but whoever creates an object may say it at once, as a
-    /// kubelet does.
+    /// Only the subresource writes it, and the creation, as by a kubelet.
     SubresourceAndCreate,
 }
 
-/// Whether a kind counts changes of what is wanted.
+/// Whether a kind counts changes of the spec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Generation {
     /// It does.
@@ -122,13 +120,13 @@ pub const EVENT: Resource = Resource {
     kind: "Event",
     ..PLAIN
 };
-/// The product's runtimes.
+/// The product's WasmRuntimes.
 pub const WASM_RUNTIME: Resource = Resource {
     plural: "wasmruntimes",
     kind: "WasmRuntime",
     ..CUSTOM
 };
-/// The product's states of nodes.
+/// The product's WasmRuntimeNodes.
 pub const WASM_RUNTIME_NODE: Resource = Resource {
     plural: "wasmruntimenodes",
     kind: "WasmRuntimeNode",
@@ -165,21 +163,21 @@ pub const ALL: &[Resource] = &[
 ];
 
 impl Resource {
-    /// The kind that a path names.
+    /// Returns the kind of a path.
     pub fn in_path(group: &str, version: &str, plural: &str) -> Option<Self> {
         ALL.iter()
             .copied()
             .find(|one| (one.group, one.version, one.plural) == (group, version, plural))
     }
 
-    /// The kind that an object says it is of.
+    /// Returns the kind of an object.
     pub fn of(api_version: &str, kind: &str) -> Option<Self> {
         ALL.iter()
             .copied()
             .find(|one| one.api_version() == api_version && one.kind == kind)
     }
 
-    /// Group and version, as objects say them.
+    /// Returns group and version in the form of objects.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.to_owned()

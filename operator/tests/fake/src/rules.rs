@@ -1,4 +1,4 @@
-//! What Kubernetes refuses to store. Only rules that a client of ours could run into.
+//! Validation, limited to the rules of Kubernetes that our clients could violate.
 
 use serde_json::Value;
 
@@ -6,10 +6,10 @@ use crate::refusal::Refusal;
 use crate::resource::{self, Scope};
 use crate::store::Key;
 
-/// Whether a new object may be stored.
+/// Validates a new object.
 ///
 /// # Errors
-/// When a rule is broken.
+/// If it is not valid.
 pub fn check_new(key: &Key, object: &Value) -> Result<(), Refusal> {
     if let Scope::Namespaced = key.resource.scope
         && key.namespace.is_empty()
@@ -44,10 +44,10 @@ pub fn check_new(key: &Key, object: &Value) -> Result<(), Refusal> {
     check(key, object)
 }
 
-/// Whether an object may become this.
+/// Validates a change of an object.
 ///
 /// # Errors
-/// When a rule is broken.
+/// If it is not valid.
 pub fn check_change(key: &Key, before: &Value, after: &Value) -> Result<(), Refusal> {
     for pointer in key.resource.immutable {
         if before.pointer(pointer).is_some() && before.pointer(pointer) != after.pointer(pointer) {
@@ -77,7 +77,7 @@ pub fn check_change(key: &Key, before: &Value, after: &Value) -> Result<(), Refu
     check(key, after)
 }
 
-/// An object's finalizers.
+/// Returns the finalizers of an object.
 pub fn finalizers(object: &Value) -> Vec<&str> {
     object["metadata"]["finalizers"]
         .as_array()
@@ -92,7 +92,7 @@ fn check(key: &Key, object: &Value) -> Result<(), Refusal> {
     for (name, value) in metadata["labels"].as_object().into_iter().flatten() {
         let value = value
             .as_str()
-            .ok_or_else(|| Refusal::bad_request(format!("the label {name} is no text")))?;
+            .ok_or_else(|| Refusal::bad_request(format!("the label {name} is not a string")))?;
         if !is_qualified(name) {
             return Err(Refusal::invalid(
                 key,
@@ -115,7 +115,7 @@ fn check(key: &Key, object: &Value) -> Result<(), Refusal> {
         }
         if !value.is_string() {
             return Err(Refusal::bad_request(format!(
-                "the annotation {name} is no text"
+                "the annotation {name} is not a string"
             )));
         }
     }
@@ -142,7 +142,7 @@ fn check(key: &Key, object: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// An Event lies in the namespace of what it is about, and in `default` if that has none.
+/// Checks the namespace of an Event: that of its object, or `default` if the object has none.
 fn check_event(key: &Key, object: &Value) -> Result<(), Refusal> {
     let about = object["regarding"]["namespace"]
         .as_str()
@@ -179,7 +179,7 @@ fn check_event(key: &Key, object: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// `prefix/name`, or only a name.
+/// Whether this is `prefix/name` or a name.
 fn is_qualified(text: &str) -> bool {
     let (prefix, name) = text
         .split_once('/')
@@ -188,7 +188,7 @@ fn is_qualified(text: &str) -> bool {
         && is_word(name)
 }
 
-/// At most 63 letters, digits, and in the middle also `-_.`.
+/// Whether this has at most 63 letters and digits, and in the middle also `-_.`.
 fn is_word(text: &str) -> bool {
     let ends = [text.chars().next(), text.chars().next_back()];
     text.len() <= 63

@@ -1,10 +1,10 @@
-//! Labels and fields by which lists and watches choose.
+//! The label and field selectors of lists and watches.
 
 use serde_json::Value;
 
 use crate::refusal::Refusal;
 
-/// What a list or a watch wants to see.
+/// A label and a field selector.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
     namespace: Option<String>,
@@ -27,10 +27,10 @@ enum Sign {
 }
 
 impl Selector {
-    /// Reads the two selectors of a request.
+    /// Parses the selectors of a request.
     ///
     /// # Errors
-    /// When one is none.
+    /// If one is not valid.
     pub fn parse(
         namespace: Option<&str>,
         labels: Option<&str>,
@@ -51,7 +51,7 @@ impl Selector {
         })
     }
 
-    /// Whether an object is wanted.
+    /// Whether an object matches.
     pub fn matches(&self, object: &Value) -> bool {
         let metadata = &object["metadata"];
         let in_namespace = self
@@ -85,7 +85,7 @@ impl Requirement {
     }
 }
 
-/// Splits at the commas that are in no parentheses.
+/// Splits at the commas outside parentheses.
 fn split(text: &str) -> Vec<&str> {
     let mut depth = 0_u32;
     let parts = text.split(|letter| {
@@ -145,7 +145,7 @@ fn requirement(text: &str) -> Result<Requirement, Refusal> {
 }
 
 fn field(text: &str) -> Result<(String, Sign, String), Refusal> {
-    /// What Kubernetes can select by, of what is used here; it refuses anything else.
+    /// Returns the value of a field that is supported; Kubernetes refuses others.
     const KNOWN: &[&str] = &[
         "metadata.name",
         "metadata.namespace",

@@ -1,5 +1,4 @@
-//! The objects, and what changed in which order. `commit` and `commit_end` are where objects
-//! change.
+//! The objects and their history. All changes go through `commit` and `commit_end`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -13,15 +12,15 @@ use crate::clock::Clock;
 use crate::refusal::Refusal;
 use crate::resource::Resource;
 
-/// Changes of a kind that the server remembers for watches that start later.
-const HISTORY: usize = 250;
+/// Changes of a kind that are kept for watches that start later.
+const MAX_HISTORY: usize = 250;
 
-/// Where an object is.
+/// The key of an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Its kind.
     pub resource: Resource,
-    /// Its namespace; empty where there are none.
+    /// Its namespace; empty if it has none.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -30,55 +29,55 @@ pub struct Key {
 /// A change of an object.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The resource version that it made.
+    /// The new resource version.
     pub version: u64,
-    /// What happened.
-    pub happened: Happened,
-    /// To which object.
+    /// The kind of the change.
+    pub kind: ChangeKind,
+    /// The object.
     pub key: Key,
-    /// The object afterwards, or as it last was.
+    /// The object after the change, or its last state.
     pub object: Arc<Value>,
     /// The object before; none if it is new.
     pub before: Option<Arc<Value>>,
-    /// Who did it: the name of a connection.
+    /// The name of the connection.
     pub by: Arc<str>,
 }
 
-/// What happened to an object.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Happened {
+pub enum ChangeKind {
     /// It was created.
     Added,
     /// It was changed.
     Modified,
-    /// It is gone.
+    /// It was removed.
     Deleted,
 }
 
-/// An object as the server keeps it.
+/// A stored object.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// What clients see.
+    /// The object that clients see.
     pub object: Arc<Value>,
-    /// Who said which of its fields.
+    /// The managers of its fields.
     pub owners: Owners,
 }
 
-/// A page of a list, and what is to follow it.
+/// A page of a list.
 #[derive(Debug)]
 pub struct Page {
-    /// The version that the whole list shows.
+    /// The version of the list.
     pub version: u64,
     /// The objects.
     pub items: Vec<Arc<Value>>,
-    /// What the next request has to say; none on the last page.
+    /// The continue token; none on the last page.
     pub next: Option<String>,
     /// Objects on later pages.
     pub remaining: usize,
 }
 
-/// Sees every change before anything else happens.
-type Witness = Box<dyn FnMut(&Change) + Send>;
+/// A callback for every change, before clients see it.
+type Observer = Box<dyn FnMut(&Change) + Send>;
 
 /// All objects.
 pub struct Store {
@@ -86,25 +85,25 @@ pub struct Store {
     version: u64,
     identities: u64,
     objects: BTreeMap<Key, Stored>,
-    /// Where each object is, by its uid.
+    /// The key of each object, by uid.
     places: BTreeMap<String, Key>,
-    /// Where the objects are that one owns, by its uid.
+    /// The keys of owned objects, by the owner's uid.
     owned: BTreeMap<String, BTreeSet<Key>>,
     history: BTreeMap<Resource, VecDeque<Change>>,
-    /// The newest version that watches of a kind cannot start before.
+    /// The oldest version from which watches of a kind can start.
     forgotten: BTreeMap<Resource, u64>,
     pages: BTreeMap<String, (u64, Vec<Arc<Value>>)>,
-    witnesses: Vec<Witness>,
+    observers: Vec<Observer>,
     followers: Vec<mpsc::UnboundedSender<Change>>,
-    news: watch::Sender<u64>,
+    versions: watch::Sender<u64>,
 }
 
 impl Store {
-    /// An empty one.
+    /// Creates an empty store.
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
-            // A new server's versions do not begin at 0 either, which has a meaning of its own.
+            // Versions do not start at 0, which has a special meaning.
             version: 100,
             identities: 0,
             objects: BTreeMap::new(),
@@ -113,50 +112,50 @@ impl Store {
             history: BTreeMap::new(),
             forgotten: BTreeMap::new(),
             pages: BTreeMap::new(),
-            witnesses: Vec::new(),
+            observers: Vec::new(),
             followers: Vec::new(),
-            news: watch::Sender::new(100),
+            versions: watch::Sender::new(100),
         }
     }
 
-    /// The newest version.
+    /// Returns the newest version.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Tells of every new version.
-    pub fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+    /// Returns a channel with the newest version.
+    pub fn versions(&self) -> watch::Receiver<u64> {
+        self.versions.subscribe()
     }
 
-    /// Calls `witness` at every change from now on, before anybody else can see it.
-    pub fn witness(&mut self, witness: impl FnMut(&Change) + Send + 'static) {
-        self.witnesses.push(Box::new(witness));
+    /// Calls `observer` at every change from now on, before clients see it.
+    pub fn observe(&mut self, observer: impl FnMut(&Change) + Send + 'static) {
+        self.observers.push(Box::new(observer));
     }
 
-    /// Every change from now on.
-    pub fn follow(&mut self) -> mpsc::UnboundedReceiver<Change> {
+    /// Returns a channel with every change from now on.
+    pub fn subscribe(&mut self) -> mpsc::UnboundedReceiver<Change> {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.followers.push(sender);
         receiver
     }
 
-    /// The object, if there is one.
+    /// Returns the object, if it exists.
     pub fn stored(&self, key: &Key) -> Option<&Stored> {
         self.objects.get(key)
     }
 
-    /// The object.
+    /// Returns the object.
     ///
     /// # Errors
-    /// When there is none.
+    /// If it does not exist.
     pub fn get(&self, key: &Key) -> Result<Arc<Value>, Refusal> {
         self.stored(key)
             .map(|stored| stored.object.clone())
             .ok_or_else(|| Refusal::not_found(key))
     }
 
-    /// Every object of a kind, in the order of their names.
+    /// Returns every object of a kind, in the order of names.
     pub fn all(&self, resource: Resource) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
         let first = Key {
             resource,
@@ -169,20 +168,20 @@ impl Store {
             .map(|(key, stored)| (key, &stored.object))
     }
 
-    /// The object with this uid.
+    /// Returns the object with this uid.
     pub fn with_uid(&self, uid: &str) -> Option<(Key, Arc<Value>)> {
         let key = self.places.get(uid)?;
         Some((key.clone(), self.get(key).ok()?))
     }
 
-    /// The objects that the one with this uid owns.
+    /// Returns the objects that this uid owns.
     pub fn owned_by(&self, uid: &str) -> Vec<(Key, Arc<Value>)> {
         let keys = self.owned.get(uid).into_iter().flatten();
         keys.filter_map(|key| Some((key.clone(), self.get(key).ok()?)))
             .collect()
     }
 
-    /// A list's first page.
+    /// Returns the first page of a list.
     pub fn list(
         &mut self,
         resource: Resource,
@@ -197,7 +196,7 @@ impl Store {
         self.page(self.version, items, limit)
     }
 
-    /// A list's first page as it was some versions ago, as far back as the server remembers.
+    /// Returns the first page of an older list, as far back as the history goes.
     pub fn list_stale(
         &mut self,
         resource: Resource,
@@ -228,10 +227,10 @@ impl Store {
         self.page(version, items, limit)
     }
 
-    /// A list's next page, which shows the same version as the first.
+    /// Returns the next page of a list, at the version of the first.
     ///
     /// # Errors
-    /// When the server has forgotten the list.
+    /// If the list has expired.
     pub fn list_on(&mut self, token: &str, limit: Option<usize>) -> Result<Page, Refusal> {
         let (version, items) = self.pages.remove(token).ok_or_else(Refusal::expired)?;
         Ok(self.page(version, items, limit))
@@ -256,10 +255,10 @@ impl Store {
         }
     }
 
-    /// Changes of a kind after a version.
+    /// Returns the changes of a kind after a version.
     ///
     /// # Errors
-    /// When some of them are forgotten.
+    /// If the history starts later.
     pub fn changes_since(&self, resource: Resource, version: u64) -> Result<Vec<Change>, Refusal> {
         if version < self.forgotten.get(&resource).copied().unwrap_or_default() {
             return Err(Refusal::expired());
@@ -273,8 +272,7 @@ impl Store {
         Ok(changes)
     }
 
-    /// Forgets every change until now, as a compaction does: watches cannot resume, lists cannot go
-    /// on.
+    /// Drops the history, like a compaction: watches cannot resume, and lists cannot continue.
     pub fn compact(&mut self) {
         for (resource, changes) in &mut self.history {
             changes.clear();
@@ -283,8 +281,7 @@ impl Store {
         self.pages.clear();
     }
 
-    /// Forgets every object of a kind, as Kubernetes forgets Events after a while; no watch is
-    /// told.
+    /// Drops every object of a kind without watch events, like expired Events in Kubernetes.
     pub fn forget_all(&mut self, resource: Resource) {
         self.objects.retain(|key, _| key.resource != resource);
         self.places.retain(|_, key| key.resource != resource);
@@ -292,20 +289,20 @@ impl Store {
         self.forgotten.insert(resource, self.version);
     }
 
-    /// A number that was never given before.
+    /// Returns a new unique number.
     pub(crate) fn next_identity(&mut self) -> u64 {
         self.identities += 1;
         self.identities
     }
 
-    /// Notes who says which field, where no field changed.
+    /// Sets the field managers of an unchanged object.
     pub(crate) fn note_owners(&mut self, key: &Key, owners: Owners) {
         if let Some(stored) = self.objects.get_mut(key) {
             stored.owners = owners;
         }
     }
 
-    /// Writes down a new object or another state of one.
+    /// Stores a new object or a new state.
     pub(crate) fn commit(
         &mut self,
         key: &Key,
@@ -326,14 +323,14 @@ impl Store {
                 },
             )
             .map(|stored| stored.object);
-        let happened = if before.is_some() {
-            Happened::Modified
+        let kind = if before.is_some() {
+            ChangeKind::Modified
         } else {
-            Happened::Added
+            ChangeKind::Added
         };
-        self.tell(Change {
+        self.notify(Change {
             version: self.version,
-            happened,
+            kind,
             key: key.clone(),
             object: object.clone(),
             before,
@@ -342,15 +339,15 @@ impl Store {
         object
     }
 
-    /// Writes down that an object is gone, which was `last` at the end.
+    /// Removes an object, whose last state is `last`.
     pub(crate) fn commit_end(&mut self, key: &Key, last: Value, by: &Arc<str>) -> Arc<Value> {
         let object = self.stamp(last);
         self.unfile(key);
         let before = self.objects.remove(key).map(|stored| stored.object);
-        let happened = Happened::Deleted;
-        self.tell(Change {
+        let kind = ChangeKind::Deleted;
+        self.notify(Change {
             version: self.version,
-            happened,
+            kind,
             key: key.clone(),
             object: object.clone(),
             before,
@@ -395,24 +392,24 @@ impl Store {
         Arc::new(object)
     }
 
-    fn tell(&mut self, change: Change) {
-        for witness in &mut self.witnesses {
-            witness(&change);
+    fn notify(&mut self, change: Change) {
+        for observer in &mut self.observers {
+            observer(&change);
         }
         self.followers
             .retain(|follower| follower.send(change.clone()).is_ok());
         let history = self.history.entry(change.key.resource).or_default();
-        if history.len() == HISTORY
+        if history.len() == MAX_HISTORY
             && let Some(oldest) = history.pop_front()
         {
             self.forgotten.insert(change.key.resource, oldest.version);
         }
         history.push_back(change);
-        self.news.send_replace(self.version);
+        self.versions.send_replace(self.version);
     }
 }
 
-/// The uids of an object's owners.
+/// Returns the uids of an object's owners.
 pub(crate) fn owner_uids(object: &Value) -> Vec<&str> {
     object["metadata"]["ownerReferences"]
         .as_array()
@@ -432,7 +429,7 @@ impl fmt::Debug for Store {
 }
 
 impl Key {
-    /// Where an object of a kind is.
+    /// Creates the key of an object.
     pub fn new(resource: Resource, namespace: &str, name: &str) -> Self {
         Self {
             resource,

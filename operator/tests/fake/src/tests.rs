@@ -1,5 +1,5 @@
-//! kube's own client, watcher and finalizer against the server: what it answers is what they expect
-//! of Kubernetes.
+//! Tests of the fake server with kube's client, watcher and finalizer, which expect the answers of
+//! Kubernetes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -171,10 +171,10 @@ async fn write_without_changes_keeps_resource_version() {
     cluster.create(node("a", &json!({ "x": "y" }))).unwrap();
     let nodes: Api<Node> = Api::all(connection.client());
     let version = nodes.get("a").await.unwrap().resource_version();
-    let said = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a",
+    let applied = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a",
         "labels": { "x": "y" } } });
     let after = nodes
-        .patch("a", &PatchParams::apply("us"), &Patch::Apply(&said))
+        .patch("a", &PatchParams::apply("us"), &Patch::Apply(&applied))
         .await
         .unwrap();
     assert_eq!(after.resource_version(), version);
@@ -184,32 +184,32 @@ async fn write_without_changes_keeps_resource_version() {
 async fn apply_creates_missing_object_unless_it_names_a_uid() {
     let (_cluster, connection) = start();
     let nodes: Api<Node> = Api::all(connection.client());
-    let mut said = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a",
+    let mut applied = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "a",
         "uid": "u", "labels": { "x": "y" } } });
     let parameters = PatchParams::apply("us").force();
     assert_eq!(
         code(
             &nodes
-                .patch("a", &parameters, &Patch::Apply(&said))
+                .patch("a", &parameters, &Patch::Apply(&applied))
                 .await
                 .unwrap_err()
         ),
         409
     );
-    said["metadata"].as_object_mut().unwrap().remove("uid");
+    applied["metadata"].as_object_mut().unwrap().remove("uid");
     assert_eq!(
         nodes
-            .patch("a", &parameters, &Patch::Apply(&said))
+            .patch("a", &parameters, &Patch::Apply(&applied))
             .await
             .unwrap()
             .labels()["x"],
         "y"
     );
-    said["metadata"]["uid"] = "another".into();
+    applied["metadata"]["uid"] = "another".into();
     assert_eq!(
         code(
             &nodes
-                .patch("a", &parameters, &Patch::Apply(&said))
+                .patch("a", &parameters, &Patch::Apply(&applied))
                 .await
                 .unwrap_err()
         ),
@@ -218,7 +218,7 @@ async fn apply_creates_missing_object_unless_it_names_a_uid() {
     assert_eq!(
         code(
             &nodes
-                .patch("a", &PatchParams::default(), &Patch::Apply(&said))
+                .patch("a", &PatchParams::default(), &Patch::Apply(&applied))
                 .await
                 .unwrap_err()
         ),
@@ -395,7 +395,7 @@ async fn long_list_is_paged_at_one_version() {
     );
 }
 
-/// The first few events of a watcher, as words.
+/// Returns the first events of a watcher, as text.
 async fn events(
     stream: impl futures::Stream<Item = watcher::Result<Event<Node>>>,
     count: usize,
@@ -431,7 +431,7 @@ async fn watcher_gets_existing_objects_and_every_change() {
         };
         test.edit(&Key::new(NODE, "", "c"), pool(json!("x")))
             .unwrap();
-        // An object that no longer fits the selector is gone for the watcher.
+        // An object that stops to match the selector is deleted for the watcher.
         test.edit(&Key::new(NODE, "", "a"), pool(json!("y")))
             .unwrap();
         test.delete(&Key::new(NODE, "", "c")).unwrap();

@@ -1,4 +1,4 @@
-//! Answers that go on: every change that a client wants to see, each in a line of its own.
+//! Watches: a stream of the changes that a client selects, one per line.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -13,28 +13,28 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::call::{Form, Options, Target};
-use crate::cluster::Line;
+use crate::cluster::Link;
 use crate::faults::{Chance, Faults};
 use crate::refusal::Refusal;
 use crate::selector::Selector;
-use crate::store::{Change, Happened, Store};
+use crate::store::{Change, ChangeKind, Store};
 
-/// How often a quiet watch is told the newest version.
+/// The interval of bookmarks.
 const BOOKMARKS: Duration = Duration::from_mins(1);
-/// How long a watch lasts that does not say.
+/// The timeout of a watch without one.
 const DEFAULT: Duration = Duration::from_mins(30);
 
-/// A watch that is answered.
+/// An open watch.
 pub(crate) struct Watching {
     store: Arc<Mutex<Store>>,
-    line: Arc<Line>,
+    link: Arc<Link>,
     target: Target,
     selector: Selector,
     form: Form,
     /// Changes up to this version are in `lines` or were sent.
     version: u64,
     lines: VecDeque<Vec<u8>>,
-    news: watch::Receiver<u64>,
+    versions: watch::Receiver<u64>,
     /// Changes when the server ends every watch of the connection.
     epoch: watch::Receiver<u64>,
     end: Instant,
@@ -45,23 +45,23 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    /// Begins a watch.
+    /// Starts a watch.
     ///
     /// # Errors
-    /// When it cannot begin where the client wants.
+    /// If it cannot start at the requested version.
     pub(crate) fn begin(
         store: &Arc<Mutex<Store>>,
-        line: &Arc<Line>,
+        link: &Arc<Link>,
         target: &Target,
         options: &Options,
     ) -> Result<Self, Refusal> {
         let selector = options.selector(target)?;
         let form = options.form();
-        let faults = line.faults();
-        let mut chance = line.chance();
+        let faults = link.faults();
+        let mut chance = link.chance();
         let locked = store
             .lock()
-            .expect("no test fails while it holds the store");
+            .expect("no test panics while it holds the store");
         let mut lines = VecDeque::new();
         let mut closing = false;
         let start = options.number("resourceVersion").unwrap_or_default();
@@ -70,7 +70,7 @@ impl Watching {
                 .all(target.resource)
                 .filter(|(_, object)| selector.matches(object));
             lines.extend(all.map(|(_, object)| text("ADDED", &shown(object, form))));
-            if options.says("sendInitialEvents", "true") {
+            if options.has_value("sendInitialEvents", "true") {
                 let mut bookmark = bookmark(target, locked.version());
                 bookmark["metadata"]["annotations"] =
                     json!({ "k8s.io/initial-events-end": "true" });
@@ -84,7 +84,7 @@ impl Watching {
             } else {
                 known
             };
-            // Kubernetes begins such a watch, and then says so in it.
+            // Kubernetes starts such a watch, and sends the error in it.
             if let Err(refusal) = known {
                 lines.push_back(text("ERROR", &refusal.to_status()));
                 closing = true;
@@ -96,23 +96,23 @@ impl Watching {
             .map_or(DEFAULT, Duration::from_secs);
         Ok(Self {
             store: store.clone(),
-            line: line.clone(),
+            link: link.clone(),
             target: target.clone(),
             selector,
             form,
             version,
             lines,
-            news: locked.news(),
-            epoch: line.epoch(),
+            versions: locked.versions(),
+            epoch: link.epoch(),
             end: Instant::now() + length,
-            bookmarks: options.says("allowWatchBookmarks", "true"),
+            bookmarks: options.has_value("allowWatchBookmarks", "true"),
             faults,
             chance,
             closing,
         })
     }
 
-    /// The answer's body.
+    /// Returns the body of the answer.
     pub(crate) fn into_stream(
         self,
     ) -> impl Stream<Item = Result<Frame<Bytes>, std::io::Error>> + Send {
@@ -124,7 +124,7 @@ impl Watching {
 
     async fn next_line(&mut self) -> Option<Vec<u8>> {
         loop {
-            self.line.stay_connected().await;
+            self.link.stay_connected().await;
             if let Some(line) = self.lines.pop_front() {
                 return Some(line);
             }
@@ -134,7 +134,7 @@ impl Watching {
             {
                 return None;
             }
-            self.news.borrow_and_update();
+            self.versions.borrow_and_update();
             if let Some(line) = self.catch_up() {
                 return Some(line);
             }
@@ -147,12 +147,12 @@ impl Watching {
         }
     }
 
-    /// Takes over what changed; what the client is told at once if that cannot be had.
+    /// Takes over new changes. Returns the error line if they are not available any more.
     fn catch_up(&mut self) -> Option<Vec<u8>> {
         let locked = self
             .store
             .lock()
-            .expect("no test fails while it holds the store");
+            .expect("no test panics while it holds the store");
         let changes = match locked.changes_since(self.target.resource, self.version) {
             Ok(changes) => changes,
             Err(refusal) => {
@@ -167,39 +167,39 @@ impl Watching {
             }
             if let Some(line) = seen(&change, &self.selector, self.form) {
                 self.lines.push_back(line);
-                // What comes after the end of a connection is for the next one.
+                // Further changes are for the next connection.
                 self.closing = self.chance.happens(self.faults.watch_ends);
             }
         }
         None
     }
 
-    /// Waits for news, at most until the watch or a bookmark is due.
+    /// Waits for a new version, at most until the watch ends or a bookmark is due.
     async fn wait(&mut self) {
         let due = self.end.min(Instant::now() + BOOKMARKS);
         let mut ended = self.epoch.clone();
         tokio::select! {
-            news = timeout_at(due, self.news.changed()) => match news {
-                // The server is gone, and with it whoever could change anything.
+            changed = timeout_at(due, self.versions.changed()) => match changed {
+                // The server is gone, so nothing changes any more.
                 Ok(Err(_)) => sleep_until(self.end).await,
                 Err(_) if self.bookmarks && due < self.end => self.lines.push_back(text("BOOKMARK",
                     &bookmark(&self.target, self.version))),
                 _ => {}
             },
-            // The loop sees it once more, and ends.
+            // The loop checks it again, and ends.
             _ = ended.changed() => {}
         }
     }
 }
 
-/// What a watch with a selector sees of a change: objects come and go for it that only changed for
-/// others.
+/// Returns the event that a watch with a selector gets. An object that starts or stops to match is
+/// added or deleted for it.
 fn seen(change: &Change, selector: &Selector, form: Form) -> Option<Vec<u8>> {
     let before = change
         .before
         .as_deref()
         .is_some_and(|object| selector.matches(object));
-    let after = change.happened != Happened::Deleted && selector.matches(&change.object);
+    let after = change.kind != ChangeKind::Deleted && selector.matches(&change.object);
     let word = match (before, after) {
         (false, false) => return None,
         (false, true) => "ADDED",

@@ -1,4 +1,5 @@
-//! How objects are created and changed: versions, preconditions, and what clients cannot change.
+//! The creation and change of objects: versions, preconditions, and fields that clients cannot
+//! change.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::resource::{Generation, Status};
 use crate::rules;
 use crate::store::{Key, Store, Stored};
 
-/// Who writes, and by which name it manages fields.
+/// The writer of a change.
 #[derive(Debug, Clone)]
 pub struct Writer {
     /// The name of the connection.
@@ -21,10 +22,10 @@ pub struct Writer {
     pub subresource: String,
 }
 
-/// A change that depends on what is there.
+/// A patch.
 #[derive(Debug, Clone)]
 pub enum Patch {
-    /// Merge patch, RFC 7396. A strategic merge patch is taken as one.
+    /// Merge patch, RFC 7396. A strategic merge patch is treated as one.
     Merge(Value),
     /// JSON patch, RFC 6902.
     Json(json_patch::Patch),
@@ -32,7 +33,7 @@ pub enum Patch {
     Apply(Value, Force),
 }
 
-/// Whether a write is made.
+/// Whether a write is only a dry run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DryRun {
     /// It is not.
@@ -41,12 +42,12 @@ pub enum DryRun {
     No,
 }
 
-/// What a write made.
+/// The result of a write.
 #[derive(Debug, Clone)]
 pub enum Written {
     /// A new object.
     Created(Arc<Value>),
-    /// Another state of an object, or the same.
+    /// A new state of an object, or the same.
     Changed(Arc<Value>),
 }
 
@@ -54,7 +55,7 @@ impl Store {
     /// Creates an object.
     ///
     /// # Errors
-    /// When there is one, or a rule forbids it.
+    /// If it exists, or is not valid.
     pub fn create(
         &mut self,
         key: &Key,
@@ -116,7 +117,7 @@ impl Store {
     /// Replaces an object.
     ///
     /// # Errors
-    /// When it is another one by now, or a rule forbids it.
+    /// If it was replaced or changed, or is not valid.
     pub fn update(
         &mut self,
         key: &Key,
@@ -147,10 +148,10 @@ impl Store {
         self.settle_and_commit(key, &stored, after, owners, writer, dry_run)
     }
 
-    /// Changes an object; an apply makes it, if it is not there.
+    /// Changes an object; an apply creates it if it does not exist.
     ///
     /// # Errors
-    /// When it is another one by now, the patch does not fit, or a rule forbids it.
+    /// If it was replaced or changed, the patch does not apply, or the result is not valid.
     pub fn patch(
         &mut self,
         key: &Key,
@@ -160,18 +161,24 @@ impl Store {
     ) -> Result<Written, Refusal> {
         let manager = (writer.manager.clone(), writer.subresource.clone());
         let Some(stored) = self.stored(key).cloned() else {
-            let Patch::Apply(said, force) = patch else {
+            let Patch::Apply(applied, force) = patch else {
                 return Err(Refusal::not_found(key));
             };
-            return self.apply_new(key, &said, force, writer, dry_run);
+            return self.apply_new(key, &applied, force, writer, dry_run);
         };
         let (after, owners) = match patch {
-            Patch::Apply(said, force) => {
-                check_applied(&said, key)?;
-                check_uid(key, &stored.object, &said)?;
-                check_version(key, &stored.object, &said)?;
-                let applied =
-                    apply::apply(key, &stored.object, &stored.owners, &said, &manager, force)?;
+            Patch::Apply(applied, force) => {
+                check_applied(&applied, key)?;
+                check_uid(key, &stored.object, &applied)?;
+                check_version(key, &stored.object, &applied)?;
+                let applied = apply::apply(
+                    key,
+                    &stored.object,
+                    &stored.owners,
+                    &applied,
+                    &manager,
+                    force,
+                )?;
                 (
                     settle(key, &stored.object, applied.object, writer)?,
                     applied.owners,
@@ -195,16 +202,16 @@ impl Store {
     fn apply_new(
         &mut self,
         key: &Key,
-        said: &Value,
+        applied: &Value,
         force: Force,
         writer: &Writer,
         dry_run: DryRun,
     ) -> Result<Written, Refusal> {
-        check_applied(said, key)?;
+        check_applied(applied, key)?;
         if !writer.subresource.is_empty() {
             return Err(Refusal::not_found(key));
         }
-        if let Some(uid) = text(said, "uid") {
+        if let Some(uid) = text(applied, "uid") {
             return Err(Refusal::conflict(
                 key,
                 format!(
@@ -213,7 +220,7 @@ impl Store {
                 ),
             ));
         }
-        if text(said, "resourceVersion").is_some() {
+        if text(applied, "resourceVersion").is_some() {
             return Err(Refusal::not_found(key));
         }
         let manager = (writer.manager.clone(), String::new());
@@ -221,7 +228,7 @@ impl Store {
             key,
             &json!({ "metadata": {} }),
             &Owners::default(),
-            said,
+            applied,
             &manager,
             force,
         )?;
@@ -242,7 +249,7 @@ impl Store {
         if dry_run == DryRun::Yes {
             return Ok(Arc::new(after));
         }
-        // Who said a field may change without a change of the object: that is no event.
+        // The managers may change without a change of the object: that is not an event.
         if after == *stored.object {
             self.note_owners(key, owners);
             return Ok(stored.object.clone());
@@ -255,10 +262,10 @@ impl Store {
         Ok(self.commit(key, after, owners, &writer.by))
     }
 
-    /// Changes an object past every rule, as only a test may.
+    /// Changes an object without checking rules.
     ///
     /// # Errors
-    /// When there is none.
+    /// If it does not exist.
     pub fn edit(
         &mut self,
         key: &Key,
@@ -296,7 +303,7 @@ fn after_patch(
     Ok((after, owners))
 }
 
-/// The object as the server stores what a client sent: what clients cannot change is as it was.
+/// Returns the object as the server stores it: fields that clients cannot change keep their values.
 fn settle(key: &Key, before: &Value, mut after: Value, writer: &Writer) -> Result<Value, Refusal> {
     let status = key.resource.status != Status::Plain;
     if writer.subresource == "status" {
@@ -343,7 +350,9 @@ fn settle(key: &Key, before: &Value, mut after: Value, writer: &Writer) -> Resul
             remove(metadata, field);
         }
     }
-    if key.resource.generation == Generation::Counted && wanted(before) != wanted(&after) {
+    if key.resource.generation == Generation::Counted
+        && generation_fields(before) != generation_fields(&after)
+    {
         after["metadata"]["generation"] = (before["metadata"]["generation"]
             .as_i64()
             .unwrap_or_default()
@@ -353,15 +362,15 @@ fn settle(key: &Key, before: &Value, mut after: Value, writer: &Writer) -> Resul
     Ok(after)
 }
 
-/// What of an object its generation counts.
-fn wanted(object: &Value) -> Value {
+/// Returns the fields that the generation counts.
+fn generation_fields(object: &Value) -> Value {
     let mut object = object.clone();
     remove(&mut object, "metadata");
     remove(&mut object, "status");
     object
 }
 
-/// A JSON patch as Kubernetes reads it: what is not there passes a test for null.
+/// Applies a JSON patch like Kubernetes: a missing field passes a test for null.
 fn apply_json_patch(object: &mut Value, patch: &json_patch::Patch) -> Result<(), Refusal> {
     for operation in &patch.0 {
         if let json_patch::PatchOperation::Test(test) = operation
@@ -376,14 +385,14 @@ fn apply_json_patch(object: &mut Value, patch: &json_patch::Patch) -> Result<(),
     Ok(())
 }
 
-fn check_applied(said: &Value, key: &Key) -> Result<(), Refusal> {
-    if said["metadata"]
+fn check_applied(applied: &Value, key: &Key) -> Result<(), Refusal> {
+    if applied["metadata"]
         .get("managedFields")
         .is_some_and(|fields| !fields.is_null())
     {
         return Err(Refusal::bad_request("metadata.managedFields must be nil"));
     }
-    let names = (said["apiVersion"].as_str(), said["kind"].as_str());
+    let names = (applied["apiVersion"].as_str(), applied["kind"].as_str());
     if names != (Some(&key.resource.api_version()), Some(key.resource.kind)) {
         return Err(Refusal::bad_request(format!(
             "apiVersion and kind must be set and fit the path, not {names:?}"
@@ -413,7 +422,7 @@ fn check_uid(key: &Key, before: &Value, sent: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A text in an object's metadata.
+/// Returns a string of an object's metadata.
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
     object["metadata"][field].as_str()
 }

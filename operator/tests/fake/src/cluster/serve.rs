@@ -1,4 +1,4 @@
-//! How a request is answered.
+//! The answer to a request.
 
 use std::fmt::Write as _;
 use std::future;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tower::{BoxError, Service};
 
-use super::{Line, Moment};
+use super::{Link, Moment};
 use crate::call::{Form, Options, Target, Verb};
 use crate::clock::Clock;
 use crate::faults::Fate;
@@ -27,22 +27,22 @@ use crate::store::{Key, Page, Store};
 use crate::watch::{Watching, shown};
 use crate::write::{Writer, Written};
 
-/// The server, as one connection sees it.
+/// The service of one connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Front {
     pub(super) store: Arc<Mutex<Store>>,
     pub(super) calls: Arc<Mutex<Vec<Call>>>,
     pub(super) clock: Clock,
-    pub(super) line: Arc<Line>,
+    pub(super) link: Arc<Link>,
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// What a request comes to.
+/// The result of a request.
 enum Outcome {
-    /// An answer that is whole.
+    /// A complete answer.
     Whole(u16, Vec<u8>),
-    /// One that goes on.
+    /// A watch.
     Watch(Box<Watching>),
 }
 
@@ -70,7 +70,7 @@ impl Front {
             Err(refusal) => return Ok(refused(&refusal)),
         };
         let (time, fate) = {
-            let mut state = self.line.state();
+            let mut state = self.link.state();
             let faults = state.faults.clone();
             let judged = faults.judge(
                 &mut state.chance,
@@ -85,12 +85,12 @@ impl Front {
         };
         sleep(time).await;
         let cut = if target.verb.writes() {
-            self.line.count_write()
+            self.link.count_write()
         } else {
             None
         };
         if cut != Some(Moment::After) {
-            self.line.stay_connected().await;
+            self.link.stay_connected().await;
         }
         let outcome = match &fate {
             Fate::Lost => {
@@ -110,14 +110,14 @@ impl Front {
             },
         );
         if cut.is_some() {
-            // A client that was cut off does not come back: its process is gone.
+            // A client that was cut off does not reconnect: its process is gone.
             return future::pending().await;
         }
-        self.line.stay_connected().await;
+        self.link.stay_connected().await;
         match (outcome, fate) {
             (_, Fate::AnswerLost) => Err(broken_connection()),
             (Ok(Outcome::Whole(code, body)), _) => Ok(whole(code, body)),
-            (Ok(Outcome::Watch(watching)), _) => Ok(going_on(*watching)),
+            (Ok(Outcome::Watch(watching)), _) => Ok(streamed(*watching)),
             (Err(refusal), _) => Ok(refused(&refusal)),
         }
     }
@@ -126,7 +126,7 @@ impl Front {
         let manager = options.value("fieldManager").unwrap_or_default().to_owned();
         let call = Call {
             at: self.clock.now(),
-            by: self.line.name().clone(),
+            by: self.link.name().clone(),
             manager,
             target: target.clone(),
             code,
@@ -153,10 +153,10 @@ impl Front {
             }
         };
         let writer = Writer {
-            by: self.line.name().clone(),
+            by: self.link.name().clone(),
             manager: options
                 .value("fieldManager")
-                .unwrap_or(self.line.name())
+                .unwrap_or(self.link.name())
                 .to_owned(),
             subresource: target.subresource.clone(),
         };
@@ -178,7 +178,7 @@ impl Front {
             Verb::List => self.list(target, options),
             Verb::Watch => Ok(Outcome::Watch(Box::new(Watching::begin(
                 &self.store,
-                &self.line,
+                &self.link,
                 target,
                 options,
             )?))),
@@ -208,8 +208,8 @@ impl Front {
                 let key = target.key(&Value::Null);
                 let mut store = self.store();
                 let object = store.delete(&key, &value()?, &writer, dry_run)?;
-                // Kubernetes shows what goes on to be there, and pods; of the rest it says only
-                // that they are gone.
+                // Kubernetes returns objects that still exist, and pods; for others it returns a
+                // status.
                 if store.stored(&key).is_some() || key.resource == resource::POD {
                     done(200, &object)
                 } else {
@@ -242,8 +242,8 @@ impl Front {
         let limit = options
             .number("limit")
             .and_then(|limit| usize::try_from(limit).ok());
-        let stale = if options.says("resourceVersion", "0") {
-            self.line.faults().stale
+        let stale = if options.has_value("resourceVersion", "0") {
+            self.link.faults().stale
         } else {
             0
         };
@@ -272,7 +272,7 @@ fn success(key: &Key, object: &Value) -> Value {
         "details": details })
 }
 
-/// Gives an object a name that has only the beginning of one.
+/// Completes the name of an object that has only a prefix.
 fn complete(store: &mut Store, object: &mut Value) {
     let metadata = &mut object["metadata"];
     if let Some(prefix) = metadata["generateName"].as_str()
@@ -336,7 +336,7 @@ fn refused(refusal: &Refusal) -> Answer {
     answer
 }
 
-fn going_on(watching: Watching) -> Answer {
+fn streamed(watching: Watching) -> Answer {
     let frames = futures::TryStreamExt::map_err(watching.into_stream(), BoxError::from);
     Response::new(StreamBody::new(frames).boxed_unsync())
 }

@@ -10,30 +10,30 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::machine::{Machine, Touch};
-use super::script::{Pace, Script};
-use super::{POD_COLLECTION, Shared, object};
+use super::script::{Delays, Script};
+use super::{POD_COLLECTION_DELAY, Shared, object};
 use crate::store::Key;
 
-/// How an installer's container ended.
+/// The end of an installer's container.
 enum End {
-    /// It said this.
+    /// It left this report.
     Reported(Box<Report>),
     /// It did not start.
     Unstarted,
     /// It was killed.
     Killed,
-    /// It was never heard of again: its machine is gone.
+    /// It has no end: its machine is gone.
     Vanished,
 }
 
-/// Runs a Job, and removes it when its time to live is over.
+/// Runs a Job, and removes it after its time to live.
 pub(super) async fn run(fleet: Shared, job: Key, object: Arc<Value>, request: Request) {
     attempt(&fleet, &job, &object, &request).await;
     if let Some(seconds) = object["spec"]["ttlSecondsAfterFinished"].as_u64() {
         tokio::spawn(async move {
             sleep(Duration::from_secs(seconds)).await;
             let uid = |job: &Value| job["metadata"]["uid"].clone();
-            // Somebody else may have removed it, and there may be another one by its name.
+            // It may have been removed and created again.
             if fleet
                 .cluster
                 .get(&job)
@@ -55,7 +55,7 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
         .as_u64()
         .map_or(Duration::MAX, Duration::from_secs);
     let Some(machine) = fleet.state().machines.get(&node).cloned() else {
-        fleet.fault(format!("{job} is for a node that never was: {node}"));
+        fleet.record_violation(format!("{job} is for a node that never was: {node}"));
         return;
     };
     if next_script(fleet, &node) == Script::IsNotAdmitted {
@@ -63,7 +63,7 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
         let cause = "Error creating: pods \"installer\" is forbidden: violates PodSecurity \
                      \"restricted:latest\"";
         object::warn(&fleet.cluster, job, "FailedCreate", cause);
-        // An object without an end would keep the fleet from coming to rest.
+        // A Job without an end would never settle.
         sleep(deadline).await;
         return object::fail_job(
             &fleet.cluster,
@@ -73,12 +73,12 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
         );
     }
     if fleet.cluster.create(object::pod(job, object)).is_err() {
-        // The Job was deleted before its pod was made, and made again by the same name.
+        // The Job was deleted before its pod was created, and created again.
         return;
     }
     if machine.is_gone {
-        sleep(POD_COLLECTION).await;
-        // Collected by somebody else.
+        sleep(POD_COLLECTION_DELAY).await;
+        // Another client removed it.
         let _ = fleet.cluster.delete(&object::pod_key(job));
         return object::fail_job(
             &fleet.cluster,
@@ -99,7 +99,7 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
                 "StartError",
                 Some(message.to_owned()),
             );
-            sleep(machine.pace.notice).await;
+            sleep(machine.delays.notice).await;
             object::fail_job(
                 &fleet.cluster,
                 job,
@@ -109,7 +109,7 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
         }
         Ok(End::Killed) => {
             object::end_pod(&fleet.cluster, job, 137, "OOMKilled", None);
-            sleep(machine.pace.notice).await;
+            sleep(machine.delays.notice).await;
             object::fail_job(
                 &fleet.cluster,
                 job,
@@ -122,7 +122,7 @@ async fn attempt(fleet: &Shared, job: &Key, object: &Value, request: &Request) {
     }
 }
 
-/// Kubernetes kills what takes too long; on a machine that answers no more, it waits for it.
+/// Kills an installer after its deadline; on a machine that does not respond, the pod stays.
 async fn exceed_deadline(fleet: &Shared, job: &Key, node: &str) {
     let (reason, message) = (
         "DeadlineExceeded",
@@ -137,7 +137,7 @@ async fn exceed_deadline(fleet: &Shared, job: &Key, node: &str) {
         return object::doom_job(&fleet.cluster, job, reason, message);
     }
     fleet.with_machine(node, |machine| machine.installer = None);
-    // The Job controller deletes the pod; its last words go with it.
+    // The Job controller deletes the pod, and its report with it.
     let _ = fleet.cluster.delete(&object::pod_key(job));
     sleep(Duration::from_secs(1)).await;
     object::fail_job(&fleet.cluster, job, reason, message);
@@ -146,13 +146,13 @@ async fn exceed_deadline(fleet: &Shared, job: &Key, node: &str) {
 async fn finish(fleet: &Shared, job: &Key, node: &str, report: &Report) {
     let good = matches!(report.outcome, Outcome::Installed | Outcome::Removed);
     let (code, reason) = if good { (0, "Completed") } else { (1, "Error") };
-    let pace = fleet
+    let delays = fleet
         .state()
         .machines
         .get(node)
-        .map_or_else(Pace::default, |machine| machine.pace);
+        .map_or_else(Delays::default, |machine| machine.delays);
     object::end_pod(&fleet.cluster, job, code, reason, Some(report.to_message()));
-    sleep(pace.notice).await;
+    sleep(delays.notice).await;
     if good {
         object::complete_job(&fleet.cluster, job);
     } else {
@@ -166,15 +166,15 @@ async fn finish(fleet: &Shared, job: &Key, node: &str, report: &Report) {
 }
 
 async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> End {
-    let Some((script, pace)) = begin(fleet, node) else {
+    let Some((script, delays)) = begin(fleet, node) else {
         return future::pending().await;
     };
     wait_until_ready(fleet, node).await;
-    if script.makes_no_container() {
-        // As the Job controller does with each pod: it stays until its end was counted.
+    if script.has_no_container() {
+        // The Job controller keeps each pod until its end was counted.
         object::hold_pod(&fleet.cluster, job);
     }
-    sleep(pace.start).await;
+    sleep(delays.start).await;
     match script {
         Script::NeverStarts => {
             let message = format!("Back-off pulling image {}: not found", request.image);
@@ -207,8 +207,8 @@ async fn container(fleet: &Shared, job: &Key, node: &str, request: &Request) -> 
         "Running",
         &json!({ "running": { "startedAt": fleet.cluster.now().to_string() } }),
     );
-    enter(fleet, job, node, request);
-    let end = work(fleet, node, request, &script, pace).await;
+    mark_running(fleet, job, node, request);
+    let end = work(fleet, node, request, &script, delays).await;
     if !matches!(end, End::Vanished) {
         fleet.with_machine(node, |machine| machine.installer = None);
     }
@@ -224,16 +224,16 @@ fn next_script(fleet: &Shared, node: &str) -> Script {
         .unwrap_or(Script::Works)
 }
 
-fn begin(fleet: &Shared, node: &str) -> Option<(Script, Pace)> {
+fn begin(fleet: &Shared, node: &str) -> Option<(Script, Delays)> {
     let mut state = fleet.state();
     let machine = state.machines.get_mut(node)?;
     Some((
         machine.scripts.pop_front().unwrap_or(Script::Works),
-        machine.pace,
+        machine.delays,
     ))
 }
 
-/// A kubelet that does not answer starts nothing.
+/// Waits until the kubelet is Ready: otherwise it starts no container.
 async fn wait_until_ready(fleet: &Shared, node: &str) {
     while !fleet
         .state()
@@ -245,9 +245,8 @@ async fn wait_until_ready(fleet: &Shared, node: &str) {
     }
 }
 
-/// The installer is at work from here on. Two of them at a time are what the lock on a node is for,
-/// and what an operator must not cause.
-fn enter(fleet: &Shared, job: &Key, node: &str, request: &Request) {
+/// Marks the installer as running. Two at a time on a node are a violation.
+fn mark_running(fleet: &Shared, job: &Key, node: &str, request: &Request) {
     let mut other = None;
     fleet.with_machine(node, |machine| {
         other = machine.installer.replace(job.name.clone());
@@ -257,15 +256,18 @@ fn enter(fleet: &Shared, job: &Key, node: &str, request: &Request) {
             .insert(request.runtime.clone(), Touch::Begun);
     });
     if let Some(other) = other {
-        fleet.fault(format!(
-            "{} began on {node} while {other} was at work",
-            job.name
-        ));
+        fleet.record_violation(format!("{} started on {node} while {other} ran", job.name));
     }
 }
 
-async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pace: Pace) -> End {
-    sleep(pace.work / 2).await;
+async fn work(
+    fleet: &Shared,
+    node: &str,
+    request: &Request,
+    script: &Script,
+    delays: Delays,
+) -> End {
+    sleep(delays.work / 2).await;
     match script {
         Script::Dies => return End::Killed,
         Script::Hangs => return future::pending().await,
@@ -274,7 +276,7 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
                 machine.is_dead = true;
                 machine.unsettle(&request.runtime);
             });
-            fleet.tell_ready(node, false);
+            fleet.report_ready(node, false);
             return future::pending().await;
         }
         Script::NodeVanishes => {
@@ -283,7 +285,7 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
         }
         _ => {}
     }
-    sleep(pace.work / 2).await;
+    sleep(delays.work / 2).await;
     if let Script::Fails(outcome, reason) = script {
         if *outcome == Outcome::Broken {
             fleet.with_machine(node, |machine| {
@@ -291,20 +293,20 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
                     .handlers
                     .retain(|_, runtime| *runtime != request.runtime);
             });
-            fleet.tell_handlers(node);
+            fleet.report_handlers(node);
         }
         return End::Reported(Box::new(report(fleet, node, request, *outcome, *reason)));
     }
     if let Script::WorksWithNotReady(time) = script {
-        fleet.tell_ready(node, false);
+        fleet.report_ready(node, false);
         fleet.with_machine(node, |machine| machine.unsettle(&request.runtime));
         let runtime = request.runtime.clone();
         later(fleet, node, *time, move |fleet, node| {
             fleet.with_machine(node, |machine| machine.settle(&runtime));
-            fleet.tell_ready(node, true);
+            fleet.report_ready(node, true);
         });
     }
-    // Only a handler that is new keeps anybody waiting.
+    // Only a new handler is listed with a delay.
     let mut is_news = false;
     fleet.with_machine(node, |machine| {
         let before = machine.listed();
@@ -315,11 +317,11 @@ async fn work(fleet: &Shared, node: &str, request: &Request, script: &Script, pa
         }
     });
     let runtime = request.runtime.clone();
-    later(fleet, node, pace.tell, move |fleet, node| {
+    later(fleet, node, delays.listing, move |fleet, node| {
         if is_news {
             fleet.with_machine(node, |machine| machine.settle(&runtime));
         }
-        fleet.tell_handlers(node);
+        fleet.report_handlers(node);
     });
     let outcome = if request.verb == Verb::Install {
         Outcome::Installed
@@ -372,7 +374,7 @@ fn carry_out(machine: &mut Machine, request: &Request, script: &Script) {
     }
 }
 
-/// The runtime that a request brings: an image's or archive's name tells its version.
+/// Returns the runtime of a request; the version is part of the image's or archive's name.
 fn installed(request: &Request) -> Installed {
     let (version, sha256) = match &request.artifact {
         Some(Artifact::Url { url, sha256 }) => (

@@ -1,54 +1,54 @@
-//! A node as it really is, whatever its object says.
+//! The real state of a node, independent of its object.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use installer_protocol::report::Installed;
 use serde_json::{Map, Value, json};
 
-use super::script::{Pace, Script};
+use super::script::{Delays, Script};
 
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     /// containerd's version.
     pub containerd: String,
-    /// Which handlers containerd serves, and the runtime that each leads to.
+    /// The handlers that containerd serves, and the runtime of each.
     pub handlers: BTreeMap<String, String>,
-    /// What is installed, by the names of `WasmRuntime`s.
+    /// The installed runtimes, by the names of `WasmRuntime`s.
     pub installed: BTreeMap<String, Installed>,
-    /// What it has not come back from yet, by the names of `WasmRuntime`s: a handler that is not
-    /// told, a node not Ready.
+    /// The `WasmRuntime`s after whose change the node has not settled: the handler is not listed, or
+    /// the node is not Ready.
     pub settling: BTreeMap<String, usize>,
-    /// Handlers that somebody took away behind the operator's back, which it cannot know at once.
+    /// Handlers that were removed without the operator's knowledge.
     pub sabotaged: BTreeSet<String>,
-    /// Whether it was ever touched for a runtime, and not cleaned of it.
+    /// Whether it was changed for a runtime and is not clean.
     pub touched: BTreeMap<String, Touch>,
-    /// What its next installers do; [`Script::Works`] when none is left.
+    /// The scripts of its next installers; [`Script::Works`] if there is none.
     pub scripts: VecDeque<Script>,
-    /// How fast things go.
-    pub pace: Pace,
-    /// The Job whose installer is at work.
+    /// The delays.
+    pub delays: Delays,
+    /// The Job of the running installer.
     pub installer: Option<String>,
-    /// Installers that began to work.
+    /// The number of installers that ran.
     pub runs: usize,
-    /// Whether its kubelet says that it can run pods.
+    /// Whether its kubelet reports Ready.
     pub is_ready: bool,
-    /// Whether it answers at all.
+    /// Whether it responds.
     pub is_dead: bool,
     /// Whether it was removed.
     pub is_gone: bool,
 }
 
-/// What an installer left.
+/// The state that an installer left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Touch {
-    /// It may have been killed in the middle of something.
+    /// It may have been killed during its work.
     Begun,
-    /// It is as it should be.
+    /// It completed.
     Done,
 }
 
-/// A node that is about to join.
+/// A node that joins.
 #[derive(Debug, Clone)]
 pub struct Joining {
     pub(super) name: String,
@@ -61,7 +61,7 @@ pub struct Joining {
 }
 
 impl Machine {
-    /// The handlers as the kubelet tells them; none where containerd is too old to tell.
+    /// Returns the handlers that the kubelet lists; none if containerd is too old.
     pub(super) fn listed(&self) -> Option<Vec<String>> {
         let old = self.containerd.starts_with("1.");
         (!old).then(|| {
@@ -72,12 +72,12 @@ impl Machine {
         })
     }
 
-    /// It has something to come back from.
+    /// Marks that a change of the runtime has not settled.
     pub(super) fn unsettle(&mut self, runtime: &str) {
         *self.settling.entry(runtime.to_owned()).or_default() += 1;
     }
 
-    /// It has come back from that.
+    /// Marks that it has settled.
     pub(super) fn settle(&mut self, runtime: &str) {
         if let Some(count) = self.settling.get_mut(runtime) {
             *count = count.saturating_sub(1);
@@ -85,7 +85,7 @@ impl Machine {
         self.settling.retain(|_, count| *count > 0);
     }
 
-    /// Whether pods of a runtime would run here now.
+    /// Whether pods of a runtime run here now.
     pub fn works(&self, runtime: &str) -> bool {
         self.installed.contains_key(runtime)
             && self.handlers.values().any(|leads_to| leads_to == runtime)
@@ -93,7 +93,7 @@ impl Machine {
 }
 
 impl Joining {
-    /// A Linux node with containerd 2.1.4.
+    /// Creates a Linux node with containerd 2.1.4.
     pub fn new(name: &str) -> Self {
         let machine = Machine {
             containerd: "2.1.4".to_owned(),
@@ -103,7 +103,7 @@ impl Joining {
             sabotaged: BTreeSet::new(),
             touched: BTreeMap::new(),
             scripts: VecDeque::new(),
-            pace: Pace::default(),
+            delays: Delays::default(),
             installer: None,
             runs: 0,
             is_ready: true,
@@ -137,14 +137,14 @@ impl Joining {
         }
     }
 
-    /// With a label.
+    /// Adds a label.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.insert(name.to_owned(), value.into());
         self
     }
 
-    /// With a taint that keeps pods away.
+    /// Adds a NoSchedule taint.
     #[must_use]
     pub fn taint(mut self, key: &str) -> Self {
         self.taints
@@ -152,14 +152,14 @@ impl Joining {
         self
     }
 
-    /// With another containerd.
+    /// Sets the version of containerd.
     #[must_use]
     pub fn containerd(mut self, version: &str) -> Self {
         version.clone_into(&mut self.machine.containerd);
         self
     }
 
-    /// Of another architecture.
+    /// Sets the architecture.
     #[must_use]
     pub fn arch(mut self, arch: &str) -> Self {
         arch.clone_into(&mut self.arch);
@@ -168,28 +168,28 @@ impl Joining {
         self
     }
 
-    /// With another kubelet.
+    /// Sets the version of the kubelet.
     #[must_use]
     pub fn kubelet(mut self, version: &str) -> Self {
         version.clone_into(&mut self.kubelet);
         self
     }
 
-    /// Whose installers do this, one after the other.
+    /// Sets the scripts of its installers, in their order.
     #[must_use]
     pub fn script(mut self, scripts: impl IntoIterator<Item = Script>) -> Self {
         self.machine.scripts = scripts.into_iter().collect();
         self
     }
 
-    /// As fast as this.
+    /// Sets the delays.
     #[must_use]
-    pub fn pace(mut self, pace: Pace) -> Self {
-        self.machine.pace = pace;
+    pub fn delays(mut self, delays: Delays) -> Self {
+        self.machine.delays = delays;
         self
     }
 
-    /// Whose object lists so many images, as nodes do that have been in use for a while.
+    /// Sets the number of images in its object, like that of a used node.
     #[must_use]
     pub fn images(mut self, count: usize) -> Self {
         self.images = count;

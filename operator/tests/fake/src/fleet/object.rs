@@ -1,4 +1,4 @@
-//! The objects by which Kubernetes tells what happens on nodes.
+//! The objects of nodes, pods and Jobs.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use crate::cluster::Cluster;
 use crate::resource::{JOB, POD};
 use crate::store::Key;
 
-/// The Job controller's finalizer of pods whose end it has not counted.
+/// The Job controller's finalizer on pods whose end it has not counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
-/// The pod of a Job, as the Job controller makes it.
+/// Returns the pod of a Job, as the Job controller creates it.
 pub(super) fn pod(job: &Key, object: &Value) -> Value {
     let template = &object["spec"]["template"];
     let (metadata, uid) = (&template["metadata"], &object["metadata"]["uid"]);
@@ -34,12 +34,12 @@ pub(super) fn pod(job: &Key, object: &Value) -> Value {
     })
 }
 
-/// Where the pod of a Job is.
+/// Returns the key of the pod of a Job.
 pub(super) fn pod_key(job: &Key) -> Key {
     Key::new(POD, &job.namespace, &format!("{}-x5k2w", job.name))
 }
 
-/// Where the Job of a pod is.
+/// Returns the key of the Job of a pod.
 pub(super) fn job_of(pod: &Value) -> Key {
     let metadata = &pod["metadata"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -50,7 +50,7 @@ pub(super) fn job_of(pod: &Value) -> Key {
     )
 }
 
-/// The container of a Job's pod runs, or waits for this reason.
+/// Sets the state of the container of a Job's pod.
 pub(super) fn set_pod(cluster: &Cluster, job: &Key, phase: &str, state: &Value) {
     let status = json!({ "phase": phase, "containerStatuses": [
         { "name": "installer", "image": "i", "imageID": "", "ready": phase == "Running",
@@ -59,7 +59,7 @@ pub(super) fn set_pod(cluster: &Cluster, job: &Key, phase: &str, state: &Value) 
     let _ = cluster.edit(&pod_key(job), |pod| pod["status"] = status);
 }
 
-/// The pod of a Job stays until its end was counted.
+/// Adds the finalizer that keeps the pod of a Job.
 pub(super) fn hold_pod(cluster: &Cluster, job: &Key) {
     // The pod of a Job that was deleted is gone.
     let _ = cluster.edit(&pod_key(job), |pod| {
@@ -67,14 +67,14 @@ pub(super) fn hold_pod(cluster: &Cluster, job: &Key) {
     });
 }
 
-/// Whether a pod is held that was deleted.
+/// Whether a pod was deleted and is kept by its finalizer.
 pub(super) fn is_to_end(pod: &Value) -> bool {
     let metadata = &pod["metadata"];
     metadata["deletionTimestamp"].is_string()
         && metadata["finalizers"].to_string().contains(TRACKING)
 }
 
-/// A pod that was deleted before its container was made has ended, and is let go.
+/// Ends and releases a pod that was deleted before its container was created.
 pub(super) fn end_unstarted_pod(cluster: &Cluster, pod: &Key) {
     let message = "The container could not be located when the pod was terminated";
     let state = json!({ "terminated": { "exitCode": 137, "reason": "ContainerStatusUnknown",
@@ -82,12 +82,12 @@ pub(super) fn end_unstarted_pod(cluster: &Cluster, pod: &Key) {
     let status = json!({ "phase": "Failed", "containerStatuses": [
         { "name": "installer", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
         "state": state }] });
-    // Somebody else may have removed it.
+    // Another client may have removed it.
     let _ = cluster.edit(pod, |pod| pod["status"] = status);
     let _ = cluster.update(pod, |pod| pod["metadata"]["finalizers"] = json!([]));
 }
 
-/// Something of an object went wrong.
+/// Publishes a warning about an object.
 pub(super) fn warn(cluster: &Cluster, object: &Key, reason: &str, note: &str) {
     let event = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "type": "Warning", "reason": reason,
@@ -99,11 +99,11 @@ pub(super) fn warn(cluster: &Cluster, object: &Key, reason: &str, note: &str) {
         "eventTime": cluster.now().to_string(), "action": "Run",
         "reportingController": "kubernetes", "reportingInstance": "kubernetes",
     });
-    // The same one was there before.
+    // The same warning exists already.
     let _ = cluster.create(event);
 }
 
-/// The container of a Job's pod has ended.
+/// Ends the container of a Job's pod.
 pub(super) fn end_pod(
     cluster: &Cluster,
     job: &Key,
@@ -121,7 +121,7 @@ pub(super) fn end_pod(
     set_pod(cluster, job, phase, &json!({ "terminated": end }));
 }
 
-/// A Job has succeeded.
+/// Marks a Job as succeeded.
 pub(super) fn complete_job(cluster: &Cluster, job: &Key) {
     let now = cluster.now().to_string();
     let condition = |kind: &str| {
@@ -135,12 +135,12 @@ pub(super) fn complete_job(cluster: &Cluster, job: &Key) {
     });
 }
 
-/// A Job has failed.
+/// Marks a Job as failed.
 pub(super) fn fail_job(cluster: &Cluster, job: &Key, reason: &str, message: &str) {
     end_job(cluster, job, &["FailureTarget", "Failed"], reason, message);
 }
 
-/// A Job is about to fail, when its pod has ended.
+/// Marks a Job as failing: it fails when its pod has ended.
 pub(super) fn doom_job(cluster: &Cluster, job: &Key, reason: &str, message: &str) {
     end_job(cluster, job, &["FailureTarget"], reason, message);
 }
@@ -166,7 +166,7 @@ pub(crate) fn has_ended(job: &Value) -> bool {
         .any(|condition| condition["type"] == "Complete" || condition["type"] == "Failed")
 }
 
-/// The node is Ready, or nobody knows.
+/// Sets the condition Ready to True or Unknown.
 pub(super) fn set_ready(node: &mut Value, ready: bool) {
     let (status, reason) = if ready {
         ("True", "KubeletReady")
@@ -185,7 +185,7 @@ pub(super) fn set_ready(node: &mut Value, ready: bool) {
     }
 }
 
-/// The node lists these handlers, or none at all.
+/// Sets the handlers that the node lists, if it lists any.
 pub(super) fn set_handlers(node: &mut Value, handlers: Option<&[String]>) {
     let entry = |name: &String| {
         json!({ "name": name,

@@ -1,20 +1,20 @@
-//! What installers do on a node.
+//! Scripts of installers on a node.
 
 use std::time::Duration;
 
 use installer_protocol::{Outcome, Reason};
 
-/// What one installer does.
+/// The script of one installer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Script {
-    /// It does what it is asked for.
+    /// It succeeds.
     Works,
-    /// It fails, and says why. The node is as before, unless the outcome is [`Outcome::Broken`]:
-    /// then the runtime's handler works no more.
+    /// It fails with a report. The node is unchanged, unless the outcome is [`Outcome::Broken`]: then
+    /// the runtime's handler does not work.
     Fails(Outcome, Reason),
-    /// Its container is killed after half of its time, and says nothing.
+    /// Its container is killed after half of its time, without a report.
     Dies,
-    /// It never ends by itself.
+    /// It never ends.
     Hangs,
     /// Its image cannot be pulled.
     NeverStarts,
@@ -24,61 +24,61 @@ pub enum Script {
     FailsToStart,
     /// The API server does not admit its pod.
     IsNotAdmitted,
-    /// It does what it is asked for, and its node is not Ready for so long afterwards.
+    /// It succeeds, and its node is not Ready for this time afterwards.
     WorksWithNotReady(Duration),
-    /// It does what it is asked for, but containerd does not list the handler afterwards.
+    /// It succeeds, but containerd does not list the handler afterwards.
     WorksWithoutHandler,
-    /// Its node stops to answer after half of its time, for good.
+    /// Its node stops responding after half of its time, permanently.
     NodeDies,
     /// Its node is removed from the cluster after half of its time.
     NodeVanishes,
 }
 
-/// How fast things go on a node.
+/// The delays on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct Delays {
     /// From a Job to its running container.
     pub start: Duration,
-    /// An installer's work.
+    /// The work of an installer.
     pub work: Duration,
     /// From the end of a container to the Job's end.
     pub notice: Duration,
-    /// From a new handler to the kubelet's telling of it.
-    pub tell: Duration,
+    /// From a new handler to its listing by the kubelet.
+    pub listing: Duration,
 }
 
-impl Default for Pace {
+impl Default for Delays {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
             start: seconds(2),
             work: seconds(15),
             notice: seconds(1),
-            tell: seconds(5),
+            listing: seconds(5),
         }
     }
 }
 
 impl Script {
-    /// An installer that refuses, for a reason that does not pass.
+    /// Returns an installer that refuses with a permanent reason.
     pub fn unsupported() -> Self {
         Self::Fails(Outcome::Refused, Reason::Unsupported)
     }
 
-    /// Whether its container is never made.
-    pub(super) fn makes_no_container(&self) -> bool {
+    /// Whether its container is never created.
+    pub(super) fn has_no_container(&self) -> bool {
         matches!(
             self,
             Self::NeverStarts | Self::CannotMount | Self::IsNotAdmitted
         )
     }
 
-    /// An installer whose smoke guest failed, and that put everything back.
+    /// Returns an installer whose smoke test failed, and that rolled back.
     pub fn rolls_back() -> Self {
         Self::Fails(Outcome::RolledBack, Reason::SmokeFailed)
     }
 
-    /// An installer that cannot download the archive, which may pass.
+    /// Returns an installer that cannot download the archive, a transient failure.
     pub fn cannot_download() -> Self {
         Self::Fails(Outcome::Refused, Reason::Download)
     }

@@ -1,4 +1,4 @@
-//! What a fleet's nodes make of Jobs.
+//! Tests of Jobs on simulated nodes.
 
 use installer_protocol::{
     CgroupDriver, ConfigMode, Distribution, Outcome, Paths, Report, Request, Verb,
@@ -103,7 +103,7 @@ async fn script_decides_how_installer_ends() {
         assert_eq!(conditions(&cluster, &format!("job-{name}")), ends, "{name}");
         assert!(!fleet.machine(name).works("r"), "{name}");
     }
-    assert_eq!(fleet.faults(), Vec::<String>::new());
+    assert_eq!(fleet.violations(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +115,7 @@ async fn two_installers_on_one_node_are_a_violation() {
     sleep(Duration::from_secs(5)).await;
     start_job(&cluster, "two", "a", Verb::Uninstall);
     sleep(Duration::from_mins(1)).await;
-    assert_eq!(fleet.faults(), ["two began on a while one was at work"]);
+    assert_eq!(fleet.violations(), ["two started on a while one ran"]);
 }
 
 #[tokio::test(start_paused = true)]
