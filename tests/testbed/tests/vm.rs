@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use test_guests::HELLO;
+use test_guests::{HELLO, RECURSE};
 use testbed::command;
 use testbed::image::{Entry, RootfsImage};
 use testbed::prepared::{Preparation, Prepared};
@@ -87,6 +87,7 @@ fn parts(run: &Run, prepared: &Prepared, wanted: &str) -> Result<Vec<Part>> {
     let files = [
         ("app.wasm", 0o644, probe),
         ("hello.wasm", 0o644, HELLO.bytes().into_owned()),
+        ("recurse.wasm", 0o644, RECURSE.bytes().into_owned()),
         ("native", 0o755, native),
     ];
     for (name, mode, bytes) in &files {

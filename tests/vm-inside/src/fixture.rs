@@ -144,14 +144,27 @@ impl Fixture {
         args: &[&str],
         resources: &Value,
     ) -> Result<Container<'_>> {
+        let resources = resources.as_object().context("resources are not a table")?;
+        self.run_changed(driver, args, |spec| {
+            for (key, value) in resources {
+                spec["linux"]["resources"][key] = value.clone();
+            }
+        })
+    }
+
+    /// The same, with a spec that `change` has changed.
+    pub(crate) fn run_changed(
+        &self,
+        driver: Driver,
+        args: &[&str],
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Container<'_>> {
         let id = self.id(driver, "c");
         let mut spec = self.spec.clone();
         spec["process"]["args"] = json!(args);
         spec["process"]["terminal"] = json!(false);
         spec["linux"]["cgroupsPath"] = json!(driver.cgroups_path(&id));
-        for (key, value) in resources.as_object().context("resources are not a table")? {
-            spec["linux"]["resources"][key] = value.clone();
-        }
+        change(&mut spec);
         let container = Container {
             fixture: self,
             driver,

@@ -35,7 +35,22 @@ const FILES: &[(&str, &str)] = &[
         "etc/containerd/config.toml",
         include_str!("../../vm/containerd.toml"),
     ),
+    (
+        "opt/handlers/cgroupfs/options.toml",
+        "SystemdCgroup = false\n",
+    ),
+    (
+        "opt/handlers/systemd/options.toml",
+        "SystemdCgroup = true\n",
+    ),
 ];
+/// Links to the launcher, each beside a file with runtime options.
+const LAUNCHER_LINKS: &[&str] = &[
+    "/opt/handlers/cgroupfs/containerd-shim-wasmedge-v1",
+    "/opt/handlers/systemd/containerd-shim-wasmedge-v1",
+];
+/// The launcher, on the second disk.
+const LAUNCHER: &str = "/parts/runtime/bin/containerd-shim-wasmedge-v1";
 const STARTED_UNITS: &[&str] = &["containerd.service", "inside.service"];
 /// Units that would wait for devices without udev, or do work that no test needs.
 const MASKED_UNITS: &[&str] = &[
@@ -80,6 +95,7 @@ pub(super) fn root(cache: &Cache, suite: &str) -> Result<PathBuf> {
             .flat_map(|(path, text)| [path, text])
             .chain(STARTED_UNITS)
             .chain(MASKED_UNITS)
+            .chain(LAUNCHER_LINKS)
             .map(|text| (*text).to_owned()),
     );
     let place = cache.entry("vm-root", &Key::of(inputs), |draft| {
@@ -137,6 +153,9 @@ fn lay_out(tree: &Path) -> Result<()> {
             tree,
             &units.join("multi-user.target.wants").join(unit),
         )?;
+    }
+    for link in LAUNCHER_LINKS {
+        point(Path::new(LAUNCHER), tree, Path::new(link))?;
     }
     for unit in MASKED_UNITS {
         point(Path::new("/dev/null"), tree, &units.join(unit))?;

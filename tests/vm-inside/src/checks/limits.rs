@@ -5,12 +5,14 @@ use prost::Message as _;
 use serde_json::json;
 
 use super::checks;
-use crate::fixture::{Driver, Fixture};
+use crate::fixture::{Container, Driver, Fixture};
 use crate::{machine, wait};
 
 checks![
     limits_are_set_in_the_cgroup,
     memory_beyond_the_limit_exits_137_and_is_reported_as_oom,
+    guest_above_memory_limit_is_oom_killed_at_its_start,
+    guest_that_calls_itself_without_end_traps_within_its_memory_limit,
     metrics_are_those_of_cgroup_v2,
     a_paused_guest_is_frozen_until_it_is_resumed,
     updated_limits_survive_a_reload_of_systemd,
@@ -60,6 +62,22 @@ fn memory_beyond_the_limit_exits_137_and_is_reported_as_oom(
         &["/app.wasm", "oom"],
         &json!({ "memory": { "limit": 32 << 20, "swap": 32 << 20 } }),
     )?;
+    ends_by_oom(fixture, &container)
+}
+
+fn guest_above_memory_limit_is_oom_killed_at_its_start(
+    fixture: &Fixture,
+    driver: Driver,
+) -> Result<()> {
+    let container = fixture.run_limited(
+        driver,
+        &["/app.wasm", "exit", "0"],
+        &json!({ "memory": { "limit": 1 << 20, "swap": 1 << 20 } }),
+    )?;
+    ends_by_oom(fixture, &container)
+}
+
+fn ends_by_oom(fixture: &Fixture, container: &Container<'_>) -> Result<()> {
     let code = container.wait()?;
     ensure!(
         code == 137,
@@ -81,6 +99,20 @@ fn memory_beyond_the_limit_exits_137_and_is_reported_as_oom(
         ["create", "start", "oom", "exit", "delete"].map(|topic| format!("/tasks/{topic}"));
     ensure!(topics == expected, "its events were {topics:?}");
     Ok(())
+}
+
+fn guest_that_calls_itself_without_end_traps_within_its_memory_limit(
+    fixture: &Fixture,
+    driver: Driver,
+) -> Result<()> {
+    let container = fixture.run_limited(
+        driver,
+        &["/recurse.wasm"],
+        &json!({ "memory": { "limit": 128 << 20, "swap": 128 << 20 } }),
+    )?;
+    let code = container.wait()?;
+    ensure!(code == 134, "exit code {code}");
+    container.delete().map(drop)
 }
 
 /// A container's metrics: the fields of containerd's `cgroup2/stats/metrics.proto` that are used

@@ -1,7 +1,9 @@
 //! Containers that exit or are killed, further processes in them, and the host's journal.
 
-use anyhow::{Result, ensure};
-use serde_json::Value;
+use std::{fs, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
 use super::checks;
 use crate::containerd::NAMESPACE;
@@ -17,6 +19,8 @@ checks![
     exec_runs_a_native_program_and_a_guest,
     exec_refuses_a_root_whose_proc_is_a_symbolic_link,
     masked_files_are_the_null_device_after_a_guest_replaced_its_own,
+    process_of_exec_is_confined_before_a_program_can_attach_to_it,
+    other_containers_are_created_while_a_program_stops_every_process_of_one,
     journal_has_the_lines_of_the_host,
 ];
 
@@ -177,6 +181,113 @@ fn masked_files_are_the_null_device_after_a_guest_replaced_its_own(
         masked == ("1:3\n".to_owned(), 0),
         "a masked file is {masked:?}"
     );
+    container.end(SIGKILL).map(drop)
+}
+
+/// A line of `/native attach`: the bounding capabilities of a process, and whether a filter of
+/// system calls holds for it.
+fn allowed(line: &str) -> Result<(u64, bool)> {
+    let word = |key: &str| {
+        line.split_once(key)
+            .and_then(|(_, rest)| rest.split_whitespace().next())
+    };
+    let bounding = word("CapBnd:").with_context(|| format!("no capabilities in {line:?}"))?;
+    Ok((
+        u64::from_str_radix(bounding, 16)?,
+        word("Seccomp:") == Some("2"),
+    ))
+}
+
+fn process_of_exec_is_confined_before_a_program_can_attach_to_it(
+    fixture: &Fixture,
+    driver: Driver,
+) -> Result<()> {
+    let container = fixture.run_changed(driver, &["/app.wasm", "sleep", "600"], |spec| {
+        for set in ["bounding", "effective", "permitted"] {
+            if let Some(names) = spec["process"]["capabilities"][set].as_array_mut() {
+                names.push("CAP_SYS_PTRACE".into());
+            }
+        }
+        spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["acct"], "action": "SCMP_ACT_ERRNO" }],
+        });
+    })?;
+    container.exec("attacker", &["/native", "attach", "/seen"])?;
+    let file = format!("/proc/{}/root/seen", container.pid()?);
+    let seen = || fs::read_to_string(&file).unwrap_or_default();
+    let begun = || Ok(seen().lines().next().map(str::to_owned));
+    let (own, filtered) = allowed(&wait::until("the attacker to begin", begun, seen)?)?;
+    ensure!(filtered, "the attacker is under no filter: {}", seen());
+    for number in 0..8 {
+        for (kind, words, expected) in [
+            ("native", &["/native", "exit", "7"][..], 7),
+            ("guest", &["/hello.wasm"], 0),
+        ] {
+            let exec = format!("{kind}{number}");
+            container.exec(&exec, words)?;
+            let end = container.end_of(&exec)?;
+            ensure!(end.1 == expected, "{words:?} ended as {end:?}");
+        }
+    }
+    machine::kill(fixture.containerd.state(&container.id, "attacker")?.pid)?;
+    let lines = seen();
+    container.end_of("attacker")?;
+    let attached: Vec<&str> = lines
+        .lines()
+        .filter(|line| line.starts_with("attached"))
+        .collect();
+    ensure!(
+        !attached.is_empty(),
+        "the attacker attached to nothing, so this shows nothing: {lines}"
+    );
+    for line in attached {
+        let (capabilities, filtered) = allowed(line)?;
+        ensure!(
+            capabilities & !own == 0,
+            "it attached to a process with more capabilities than {own:x}: {line}"
+        );
+        ensure!(filtered, "it attached to a process without filters: {line}");
+    }
+    container.end(SIGKILL).map(drop)
+}
+
+fn other_containers_are_created_while_a_program_stops_every_process_of_one(
+    fixture: &Fixture,
+    driver: Driver,
+) -> Result<()> {
+    let container = fixture.run(driver, &["/app.wasm", "sleep", "600"])?;
+    container.exec("attacker", &["/native", "stop"])?;
+    thread::scope(|scope| {
+        let mut started = Vec::new();
+        for number in 0..8 {
+            let (container, exec) = (&container, format!("stopped{number}"));
+            let words: &[&str] = if number % 2 == 0 {
+                &["/native", "exit", "0"]
+            } else {
+                &["/hello.wasm"]
+            };
+            started.push(scope.spawn(move || {
+                let result = container.exec(&exec, words);
+                (exec, result.map_err(|error| format!("{error:#}")))
+            }));
+        }
+        let other = fixture.run(driver, &["/app.wasm", "exit", "7"])?;
+        let codes = (other.wait()?, other.delete()?);
+        ensure!(codes == (7, 7), "another container ended as {codes:?}");
+        for thread in started {
+            let (exec, result) = thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+            // Whether the attacker was fast enough does not matter.
+            let fits = result
+                .as_ref()
+                .err()
+                .is_none_or(|error| error.contains("was not ready after"));
+            ensure!(fits, "the start of {exec} failed: {result:?}");
+        }
+        Ok(())
+    })?;
     container.end(SIGKILL).map(drop)
 }
 
