@@ -1,7 +1,7 @@
 //! The runtime's folder from its archive. Every byte of it is verified.
 //!
-//! An archive has one folder `wasmedge-runtime/<version>` with `bin`, `lib` and `share`. Its manifest
-//! (`share/manifest.json`) lists every file with its SHA-256. It becomes the folder
+//! An archive has one folder `wasmedge-runtime/<version>` with `bin`, `lib` and `share`. Its
+//! manifest (`share/manifest.json`) lists every file with its SHA-256. It becomes the folder
 //! `<version>-<digest>` in the node's versions folder, `<install>/wasmedge-runtime/<runtime>`, so
 //! another archive never changes an existing runtime. The folder is filled under a hidden name and
 //! renamed when every byte is on the disk, so it is complete or absent.

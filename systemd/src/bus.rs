@@ -1,9 +1,7 @@
-//! One connection to systemd's private socket: who we are, calls and their answers, and jobs that
-//! end.
+//! A connection to systemd's private socket: authentication, calls, and jobs.
 //!
-//! The socket is no bus: systemd itself is at the other end, so there is no `Hello` and nobody has
-//! a name. It is what `systemctl` uses as root, and it is there also where no D-Bus daemon runs, as
-//! on kind's nodes.
+//! The socket is not a bus: systemd itself is the peer, so there is no `Hello` and there are no bus
+//! names. `systemctl` uses it as root. It also exists without a D-Bus daemon, as on kind's nodes.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -15,30 +13,29 @@ use zvariant::{OwnedObjectPath, Type};
 use super::error::SystemdError;
 use super::message::{self, Body, Kind, Malformed, Message, Method};
 
-/// How long systemd may take for one answer. It answers from memory; a reload of all units is given
-/// more.
-const ANSWER: Duration = Duration::from_secs(30);
-/// The mechanism's argument is our user's number in decimal digits, written as hexadecimal bytes:
-/// root's.
+/// Maximum time of one reply. systemd replies from memory, but a reload of all units takes longer.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The argument of the mechanism is the user's number in decimal digits, each as a hexadecimal
+/// byte: root's.
 const AUTHENTICATION: &[u8] = b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n";
-/// The longest line that an authentication can have.
-const LONGEST_LINE: usize = 512;
-/// Says that a job ended, with number, path, unit and result. systemd tells it to each private
-/// connection, unasked.
+/// Maximum length of a line of the authentication.
+const MAX_LINE_LENGTH: usize = 512;
+/// The signal at a job's end, with number, path, unit and result. systemd sends it on each private
+/// connection without a subscription.
 const JOB_REMOVED: &str = "JobRemoved";
 
-/// A connection that is past its authentication.
+/// An authenticated connection.
 #[derive(Debug)]
 pub(super) struct Bus {
     stream: UnixStream,
-    /// What was read and is not yet a whole message: a deadline may pass in the middle of one.
+    /// Received bytes that are not a complete message yet: a deadline may pass within one.
     pending: Vec<u8>,
     serial: u32,
-    /// Jobs that ended since the last one was asked for, and how.
+    /// Jobs that ended since the last one was started, and their results.
     ended: Vec<(String, String)>,
 }
 
-/// When something has to be there.
+/// The deadline of an operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
     limit: Duration,
@@ -59,7 +56,7 @@ impl Deadline {
 }
 
 impl Bus {
-    /// Authenticates as root on a fresh connection.
+    /// Authenticates as root on a new connection.
     pub(super) fn over(stream: UnixStream) -> Result<Self, SystemdError> {
         let mut bus = Self {
             stream,
@@ -67,10 +64,10 @@ impl Bus {
             serial: 0,
             ended: Vec::new(),
         };
-        let deadline = Deadline::within(ANSWER);
-        // All in one: where `BEGIN` and the first call reach systemd in one read, it waits for
-        // another one before it looks at the call (seen with 252: no answer for as long as nothing
-        // else was sent). Its answer to the first line says that it has the last one too.
+        let deadline = Deadline::within(REPLY_TIMEOUT);
+        // Sent at once: if `BEGIN` and the first call reach systemd in one read, it waits for
+        // another read before it handles the call (seen with 252: no reply as long as nothing else
+        // was sent). Its reply to the first line shows that it has received the last one too.
         bus.write(AUTHENTICATION, "authenticate", deadline)?;
         let answer = bus.line(deadline)?;
         if !answer.starts_with("OK ") {
@@ -79,16 +76,16 @@ impl Bus {
         Ok(bus)
     }
 
-    /// Calls `method` and waits for its answer.
+    /// Calls `method` and waits for its reply.
     pub(super) fn call<A: Serialize + Type>(
         &mut self,
         method: Method<'_>,
         arguments: &A,
     ) -> Result<Body, SystemdError> {
-        self.call_within(ANSWER, method, arguments)
+        self.call_within(REPLY_TIMEOUT, method, arguments)
     }
 
-    /// Calls `method` and waits for its answer no longer than this.
+    /// Calls `method` and waits for its reply for at most `limit`.
     pub(super) fn call_within<A: Serialize + Type>(
         &mut self,
         limit: Duration,
@@ -113,15 +110,15 @@ impl Bus {
                         message: body.text(),
                     });
                 }
-                // An answer to a call that was given up.
+                // A reply to a call that timed out.
                 Kind::Reply(_) | Kind::Error(..) | Kind::Other => {}
-                Kind::Signal(name) => self.note(&name, &body),
+                Kind::Signal(name) => self.record_job_end(&name, &body),
             }
         }
     }
 
-    /// Calls `method`, which makes a job, and waits until that has ended: its result, `done` if it
-    /// did what it should.
+    /// Calls `method`, which starts a job, and waits for its end. Returns the job's result, `done`
+    /// on success.
     pub(super) fn job<A: Serialize + Type>(
         &mut self,
         method: Method<'_>,
@@ -139,13 +136,13 @@ impl Bus {
             }
             let Message { kind, body } = self.message(method.name, deadline)?;
             if let Kind::Signal(name) = kind {
-                self.note(&name, &body);
+                self.record_job_end(&name, &body);
             }
         }
     }
 
-    /// Keeps what a signal says, if it is of a job's end.
-    fn note(&mut self, signal: &str, body: &Body) {
+    /// Records a job's end if the signal reports one.
+    fn record_job_end(&mut self, signal: &str, body: &Body) {
         if signal == JOB_REMOVED
             && let Ok((_, path, _, result)) = body.read::<(u32, OwnedObjectPath, String, String)>()
         {
@@ -161,7 +158,7 @@ impl Bus {
         written.map_err(|source| broken(what, source, deadline))
     }
 
-    /// The next message, of whatever kind.
+    /// Returns the next message of any kind.
     fn message(&mut self, what: &str, deadline: Deadline) -> Result<Message, SystemdError> {
         loop {
             let length =
@@ -175,7 +172,7 @@ impl Bus {
         }
     }
 
-    /// The next line of the authentication.
+    /// Returns the next line of the authentication.
     fn line(&mut self, deadline: Deadline) -> Result<String, SystemdError> {
         let what = "authenticate";
         loop {
@@ -184,17 +181,17 @@ impl Bus {
                 let line = std::mem::replace(&mut self.pending, rest);
                 return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
             }
-            if self.pending.len() > LONGEST_LINE {
+            if self.pending.len() > MAX_LINE_LENGTH {
                 return Err(SystemdError::Malformed {
                     what: what.to_owned(),
-                    problem: "a line without end".to_owned(),
+                    problem: "a line without an end".to_owned(),
                 });
             }
             self.fill(what, deadline)?;
         }
     }
 
-    /// Reads what is there; waits for it no longer than to the deadline.
+    /// Reads available bytes, or waits for some until the deadline.
     fn fill(&mut self, what: &str, deadline: Deadline) -> Result<(), SystemdError> {
         let mut part = [0; 4096];
         let read = self
@@ -213,7 +210,7 @@ impl Bus {
     }
 }
 
-/// The time that is left, never zero: a time-out of zero would mean none.
+/// Returns the remaining time, never zero: a socket timeout of zero means none.
 fn remaining(what: &str, deadline: Deadline) -> Result<Duration, SystemdError> {
     let left = deadline.at.saturating_duration_since(Instant::now());
     if left.is_zero() {

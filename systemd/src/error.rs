@@ -1,4 +1,4 @@
-//! What can go wrong between us and systemd.
+//! The errors of the client.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,82 +6,82 @@ use std::time::Duration;
 
 use super::unit::ActiveState;
 
-/// Why systemd did not do, or did not say, what it was asked.
+/// An operation that systemd did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
-    /// The socket is not there, or nobody listens: the host is not run by systemd, or the wrong
+    /// The socket is absent, or no process listens: the node does not run systemd, or the wrong
     /// folder is mounted.
     #[error("connect to systemd at {}", socket.display())]
     Connect {
         /// The socket's path.
         socket: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// systemd does not accept us: not root, or root of another user namespace.
-    #[error("systemd refuses this process: it must be the host's root (answer {answer:?})")]
+    /// systemd refuses the user: not root, or root of another user namespace.
+    #[error("systemd refuses this process: it must be the node's root user (answer {answer:?})")]
     Refused {
-        /// What it answered.
+        /// Its answer.
         answer: String,
     },
-    /// No answer came.
+    /// No reply came in time.
     #[error("{what}: no answer from systemd within {} s", limit.as_secs())]
     TimedOut {
-        /// What was asked.
+        /// The operation.
         what: String,
-        /// How long it was waited for.
+        /// The time that was waited.
         limit: Duration,
     },
     /// The connection broke.
     #[error("{what}: the connection to systemd broke")]
     Broken {
-        /// What was asked.
+        /// The operation.
         what: String,
-        /// How.
+        /// The cause.
         source: io::Error,
     },
-    /// The answer is not what D-Bus or systemd's interface promise.
+    /// The reply does not follow D-Bus or systemd's interface.
     #[error("{what}: systemd's answer cannot be read: {problem}")]
     Malformed {
-        /// What was asked.
+        /// The operation.
         what: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// systemd answered with an error.
+    /// systemd replied with an error.
     #[error("{what}: {name}: {message}")]
     Answer {
-        /// What was asked.
+        /// The operation.
         what: String,
-        /// D-Bus' name of the error.
+        /// D-Bus name of the error.
         name: String,
         /// Its text.
         message: String,
     },
-    /// The unit did not become what it was asked to become.
-    #[error("{unit} did not do what it was asked: it is {state} (result {result:?})")]
+    /// The job failed.
+    #[error("the job of {unit} failed: the unit is {state} (result {result:?})")]
     Failed {
         /// The unit.
         unit: String,
-        /// What it became.
+        /// The unit's state.
         state: ActiveState,
-        /// systemd's word for how its last run ended: `exit-code`, `signal`, `start-limit-hit`, …
+        /// systemd's result of its last run: `exit-code`, `signal`, `start-limit-hit`, …
         result: String,
     },
-    /// The unit took too long.
+    /// The job took too long.
     #[error("{unit} is still {state} after {} s", limit.as_secs())]
     Unsettled {
         /// The unit.
         unit: String,
-        /// What it was last seen as.
+        /// Its last known state.
         state: ActiveState,
-        /// How long it was waited for.
+        /// The time that was waited.
         limit: Duration,
     },
 }
 
 impl SystemdError {
-    /// Whether systemd has a unit of the name that another was to be started under.
+    /// Returns whether the error is that a unit of the requested name exists.
     pub fn is_exists(&self) -> bool {
         self.is_named("org.freedesktop.systemd1.UnitExists")
     }

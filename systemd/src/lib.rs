@@ -1,11 +1,10 @@
-//! Units of the machine, through systemd's private socket: what state they are in, restarts,
-//! processes of the installer that outlive its container, and the scopes that hold containers.
+//! A client of systemd's private socket: states and restarts of units, services for processes that
+//! outlive the installer's container, and the scopes of containers.
 //!
-//! Blocking, one call after another. The client is our own on top of zvariant's marshalling. zbus
-//! 6.2 was tried on systemd 252: it connects, but takes systemd's answers, which come from no valid
-//! bus name, for errors. It would also bring an executor of its own and has no deadline for an
-//! answer; what is needed here are six methods. libcgroups has a client too, whose connections are
-//! never closed.
+//! Calls are blocking and sequential. The client is our own, on zvariant's marshalling. zbus 6.2
+//! was tried on systemd 252: it connects, but rejects systemd's answers, because their sender is
+//! not a valid bus name. It also needs an executor and has no deadline for an answer, and only six
+//! methods are needed. libcgroups has a client too, which never closes its connections.
 #![forbid(unsafe_code)]
 
 use std::os::unix::net::UnixStream;
@@ -27,23 +26,23 @@ use message::{Body, Method};
 pub use scope::{Limit, Scope};
 pub use unit::{ActiveState, LoadState, Unit};
 
-/// What systemd's own object is called; its methods are described in org.freedesktop.systemd1(5).
+/// The object of systemd's manager; org.freedesktop.systemd1(5) describes its methods.
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
-/// How a job replaces one of the same unit that is waiting.
+/// A job replaces a waiting one of the same unit.
 const REPLACE: &str = "replace";
-/// A process of ours is started at once, but for other jobs that systemd has to do.
-const START: Duration = Duration::from_mins(1);
+/// Maximum time to start a transient unit: systemd may have other jobs first.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A connection to the host's systemd.
+/// A connection to systemd.
 #[derive(Debug)]
 pub struct Systemd {
     bus: Bus,
 }
 
 impl Systemd {
-    /// Connects to systemd's private socket, `/run/systemd/private` below the host's root, as uid
+    /// Connects to systemd's private socket, `/run/systemd/private` below the node's root, as uid
     /// 0.
     pub fn connect(socket: &Path) -> Result<Self, SystemdError> {
         let stream = UnixStream::connect(socket).map_err(|source| SystemdError::Connect {
@@ -55,8 +54,7 @@ impl Systemd {
         })
     }
 
-    /// The state of `name`, a service, which is loaded first. A unit that there is none of has
-    /// [`LoadState::NotFound`].
+    /// Loads the service `name` and returns its state. An unknown unit has [`LoadState::NotFound`].
     pub fn unit(&mut self, name: &str) -> Result<Unit, SystemdError> {
         let body = self.bus.call(manager("LoadUnit"), &(name,))?;
         let (path,): (OwnedObjectPath,) = body
@@ -67,8 +65,8 @@ impl Systemd {
             .unwrap_or_default();
         Ok(Unit {
             name: name.to_owned(),
-            load: LoadState::named(&self.property(&path, UNIT, "LoadState", unit::text)?),
-            active: ActiveState::named(&self.property(&path, UNIT, "ActiveState", unit::text)?),
+            load: LoadState::parse(&self.property(&path, UNIT, "LoadState", unit::text)?),
+            active: ActiveState::parse(&self.property(&path, UNIT, "ActiveState", unit::text)?),
             active_since: self.property(&path, UNIT, "ActiveEnterTimestamp", unit::microseconds)?,
             main_pid: self.property(&path, SERVICE, "MainPID", unit::pid)?,
             program: Some(program).filter(|program| !program.is_empty()),
@@ -79,12 +77,12 @@ impl Systemd {
         })
     }
 
-    /// Restarts `name` and waits until another process of it is active. A start that fails is an
-    /// error at once, also where systemd will try again: containerd's unit says `Restart=always`,
-    /// and who waited for that would wait for ever.
-    pub fn restart(&mut self, name: &str, limit: Duration) -> Result<Unit, SystemdError> {
+    /// Restarts `name` and waits until it is active with another process. A failed start is an
+    /// error at once, even if systemd will retry: containerd's unit has `Restart=always`, so a wait
+    /// for the last retry would not end.
+    pub fn restart(&mut self, name: &str, timeout: Duration) -> Result<Unit, SystemdError> {
         let before = self.unit(name)?;
-        let result = self.settle(name, manager("RestartUnit"), Deadline::within(limit))?;
+        let result = self.run_job(name, manager("RestartUnit"), Deadline::within(timeout))?;
         let after = self.unit(name)?;
         if result == unit::DONE && unit::is_another_run(&before, &after) {
             Ok(after)
@@ -93,23 +91,23 @@ impl Systemd {
         }
     }
 
-    /// Starts `command` as the service `name` (`x.service`), which lies in no file and is forgotten
-    /// when it ends, however it ends. systemd kills it after `limit`. The program is the host's,
-    /// with the host's paths, and must exist. [`SystemdError::is_exists`] tells that there is a
-    /// unit of that name already.
+    /// Starts `command` as the transient service `name` (`x.service`), which is removed when it
+    /// ends, even if it failed. systemd kills it after `timeout`. The program and its paths are the
+    /// node's, and the program must exist. [`SystemdError::is_exists`] reports that a unit of that
+    /// name exists.
     pub fn start_transient(
         &mut self,
         name: &str,
         description: &str,
         command: &[String],
-        limit: Duration,
+        timeout: Duration,
     ) -> Result<(), SystemdError> {
-        let properties = transient::properties(description, command, limit)?;
+        let properties = transient::properties(description, command, timeout)?;
         let arguments = (name, "fail", properties, transient::NO_OTHER_UNITS);
         let result = self.bus.job(
             manager("StartTransientUnit"),
             &arguments,
-            Deadline::within(START),
+            Deadline::within(START_TIMEOUT),
         )?;
         if result == unit::DONE {
             Ok(())
@@ -118,8 +116,8 @@ impl Systemd {
         }
     }
 
-    /// Makes the scope and puts its process in, which must be running. It is forgotten when its
-    /// last process ends.
+    /// Creates the scope for its process, which must be running. The scope is removed when its last
+    /// process ends.
     pub fn start_scope(&mut self, scope: &Scope<'_>) -> Result<(), SystemdError> {
         let arguments = (
             scope.name,
@@ -130,7 +128,7 @@ impl Systemd {
         let result = self.bus.job(
             manager("StartTransientUnit"),
             &arguments,
-            Deadline::within(START),
+            Deadline::within(START_TIMEOUT),
         )?;
         if result == unit::DONE {
             Ok(())
@@ -139,13 +137,13 @@ impl Systemd {
         }
     }
 
-    /// Stops a scope, ending what is still in it, and waits until it is gone. One that is not there
-    /// is stopped already.
-    pub fn stop_scope(&mut self, name: &str, limit: Duration) -> Result<(), SystemdError> {
+    /// Stops a scope with its processes and waits until it is gone. An absent scope counts as
+    /// stopped.
+    pub fn stop_scope(&mut self, name: &str, timeout: Duration) -> Result<(), SystemdError> {
         match self.bus.job(
             manager("StopUnit"),
             &(name, REPLACE),
-            Deadline::within(limit),
+            Deadline::within(timeout),
         ) {
             Ok(result) if result == unit::DONE => Ok(()),
             Ok(result) => Err(self.scope_failed(name, result)?),
@@ -154,13 +152,13 @@ impl Systemd {
         }
     }
 
-    /// That a job did not do with a scope what it should.
+    /// Returns the error of a job that failed on a scope.
     fn scope_failed(&mut self, name: &str, result: String) -> Result<SystemdError, SystemdError> {
         let body = self.bus.call(manager("LoadUnit"), &(name,))?;
         let (path,): (OwnedObjectPath,) = body
             .read()
             .map_err(|problem| malformed("LoadUnit", &problem))?;
-        let state = ActiveState::named(&self.property(&path, UNIT, "ActiveState", unit::text)?);
+        let state = ActiveState::parse(&self.property(&path, UNIT, "ActiveState", unit::text)?);
         Ok(SystemdError::Failed {
             unit: name.to_owned(),
             state,
@@ -168,8 +166,8 @@ impl Systemd {
         })
     }
 
-    /// Changes limits of a unit until the machine is booted again. systemd writes them soon after
-    /// it has answered, and again whenever it reads its unit files again.
+    /// Changes limits of a unit until the next boot. systemd applies them soon after its answer,
+    /// and again at each reload of its unit files.
     pub fn set_limits(&mut self, unit: &str, limits: &[Limit]) -> Result<(), SystemdError> {
         const UNTIL_BOOT: bool = true;
         let properties: transient::Properties = limits.iter().map(Limit::property).collect();
@@ -181,8 +179,8 @@ impl Systemd {
             .map(drop)
     }
 
-    /// Has systemd make a job of `name` and waits for its end.
-    fn settle(
+    /// Runs a job of `name` and waits for its end.
+    fn run_job(
         &mut self,
         name: &str,
         method: Method<'_>,
@@ -226,7 +224,7 @@ fn manager(name: &'static str) -> Method<'static> {
     }
 }
 
-/// That a job did not do what it should, with the more telling of the two results.
+/// Returns the error of a failed job, with the unit's result if it is more specific.
 fn failed(unit: Unit, job: String) -> SystemdError {
     let Unit {
         name,

@@ -1,5 +1,4 @@
-//! D-Bus messages on the wire: what we call, and what comes back. The marshalling itself is
-//! zvariant's.
+//! D-Bus messages: calls, replies and signals. zvariant does the marshalling.
 
 use std::fmt;
 
@@ -8,13 +7,13 @@ use serde::de::Deserialize;
 use zvariant::serialized::{Context, Data};
 use zvariant::{Endian, Signature, Type, Value, to_bytes};
 
-/// The part of a header that each message has; the lengths of all else stand in it.
-const FIXED: usize = 16;
-/// Far above what systemd says of a unit. D-Bus itself allows 128 MiB, which nobody needs to hold
-/// in memory here.
-const LONGEST: u64 = 16 << 20;
+/// Size of the fixed part of a header, which has the lengths of the rest.
+const FIXED_SIZE: usize = 16;
+/// Maximum size of a message, far above systemd's messages about a unit. D-Bus allows 128 MiB,
+/// which would use too much memory here.
+const MAX_MESSAGE_SIZE: u64 = 16 << 20;
 
-/// A method of systemd's.
+/// A D-Bus method of systemd.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Method<'a> {
     pub(super) object: &'a str,
@@ -22,34 +21,34 @@ pub(super) struct Method<'a> {
     pub(super) name: &'static str,
 }
 
-/// A message that came, its body not yet read.
+/// A received message; its body is not parsed yet.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) kind: Kind,
     pub(super) body: Body,
 }
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The answer to the call of this serial number.
+    /// The reply to the call with this serial number.
     Reply(u32),
-    /// The refusal of the call of this serial number, and the error's name.
+    /// An error in reply to the call with this serial number, and its name.
     Error(u32, String),
-    /// News that nobody asked for: the name.
+    /// A signal; its name.
     Signal(String),
-    /// A call of a method of ours, of which there are none, or what a later D-Bus has.
+    /// A call, which this client does not serve, or a kind of a later D-Bus.
     Other,
 }
 
-/// What a message carries.
+/// The body of a message.
 #[derive(Debug)]
 pub(super) struct Body {
     data: Data<'static, 'static>,
     signature: Signature,
 }
 
-/// Bytes that are no message, or not the expected one.
+/// Bytes that are not a message, or not the expected one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) String);
 
@@ -65,12 +64,11 @@ impl From<zvariant::Error> for Malformed {
     }
 }
 
-/// The header as the D-Bus specification lays it out: byte order, kind, flags, version, bytes of
-/// the body, serial number, and fields by their numbers.
+/// A header as in the D-Bus specification: byte order, kind, flags, version, size of the body,
+/// serial number, and fields by number.
 type Header<'a> = (u8, u8, u8, u8, u32, u32, Vec<(u8, Value<'a>)>);
 
-/// Numbers of the kinds of messages and of header fields, from the D-Bus specification, "Message
-/// Format".
+/// Numbers of message kinds and header fields, from the D-Bus specification, "Message Format".
 mod number {
     pub(super) const CALL: u8 = 1;
     pub(super) const REPLY: u8 = 2;
@@ -87,7 +85,7 @@ mod number {
     pub(super) const VERSION: u8 = 1;
 }
 
-/// The message that calls `method` with `arguments`, a tuple.
+/// Encodes the call of `method` with `arguments`, a tuple.
 pub(super) fn call<A: Serialize + Type>(
     serial: u32,
     method: Method<'_>,
@@ -101,7 +99,7 @@ pub(super) fn call<A: Serialize + Type>(
     encode(number::CALL, serial, &fields, arguments)
 }
 
-/// What stands in a field of a header, for its type.
+/// The value of a header field, by its type.
 #[derive(Debug, Clone, Copy)]
 enum Field<'a> {
     Path(&'a str),
@@ -118,30 +116,30 @@ fn encode<A: Serialize + Type>(
     body: &A,
 ) -> Result<Vec<u8>, Malformed> {
     let body = to_bytes(Context::new_dbus(Endian::Little, 0), body)?;
-    // A body is several values in a row, not one structure of them, so there are no parentheses.
-    // zvariant marshals every signature with them, and systemd refuses that: hence the header by
-    // hand.
+    // A body is a sequence of values, not a structure, so its signature has no parentheses.
+    // zvariant marshals every signature with them, and systemd refuses that: hence the header is
+    // written by hand.
     let signature = A::SIGNATURE.to_string_no_parens();
     let signature =
         (!signature.is_empty()).then_some((number::SIGNATURE, Field::Signature(&signature)));
     let mut bytes = vec![b'l', kind, 0, number::VERSION];
     bytes.extend(length_of(body.bytes())?);
     bytes.extend(serial.to_le_bytes());
-    // For the number of bytes in all fields.
+    // Placeholder for the size of all fields.
     bytes.extend([0; 4]);
     for (number, field) in fields.iter().copied().chain(signature) {
         bytes.resize(bytes.len().next_multiple_of(8), 0);
         bytes.push(number);
         append(&mut bytes, field)?;
     }
-    let length = length_of(&bytes[FIXED..])?;
-    bytes[FIXED - 4..FIXED].copy_from_slice(&length);
+    let length = length_of(&bytes[FIXED_SIZE..])?;
+    bytes[FIXED_SIZE - 4..FIXED_SIZE].copy_from_slice(&length);
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     bytes.extend_from_slice(body.bytes());
     Ok(bytes)
 }
 
-/// Adds a field's value after its type, each type's signature being one letter long.
+/// Appends a field's type, whose signature has one letter, and its value.
 fn append(bytes: &mut Vec<u8>, field: Field<'_>) -> Result<(), Malformed> {
     let letter = match field {
         Field::Path(_) => b'o',
@@ -150,7 +148,7 @@ fn append(bytes: &mut Vec<u8>, field: Field<'_>) -> Result<(), Malformed> {
         #[cfg(test)]
         Field::Number(_) => b'u',
     };
-    // Together with the field's number these are four bytes, so what follows is aligned.
+    // With the field's number these are four bytes, so the value is aligned.
     bytes.extend([1, letter, 0]);
     match field {
         Field::Path(text) | Field::Text(text) => {
@@ -176,10 +174,9 @@ fn length_of(bytes: &[u8]) -> Result<[u8; 4], Malformed> {
         .map_err(|_| Malformed("arguments that are too long".to_owned()))
 }
 
-/// How long the message is that `bytes` begin with; none as long as too little of it is there to
-/// say.
+/// Returns the length of the message at the beginning of `bytes`; none if its header is incomplete.
 pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-    let Some(fixed) = bytes.first_chunk::<FIXED>() else {
+    let Some(fixed) = bytes.first_chunk::<FIXED_SIZE>() else {
         return Ok(None);
     };
     let number = number_reader(fixed[0])?;
@@ -191,14 +188,14 @@ pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
             fixed[at + 3],
         ]))
     });
-    let length = (FIXED as u64 + fields).next_multiple_of(8) + body;
-    if length > LONGEST {
+    let length = (FIXED_SIZE as u64 + fields).next_multiple_of(8) + body;
+    if length > MAX_MESSAGE_SIZE {
         return Err(Malformed(format!("a message of {length} bytes")));
     }
     Ok(usize::try_from(length).ok())
 }
 
-/// Reads one whole message.
+/// Decodes one complete message.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     let endian = endian(bytes.first().copied().unwrap_or_default())?;
     let data = Data::new(bytes, Context::new_dbus(endian, 0));
@@ -208,7 +205,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
         .get(start..)
         .filter(|body| body.len() as u64 == u64::from(length));
     let body =
-        body.ok_or_else(|| Malformed("a message of another length than it says".to_owned()))?;
+        body.ok_or_else(|| Malformed("a message with a wrong length in its header".to_owned()))?;
     let field = |number: u8| {
         fields
             .iter()
@@ -223,7 +220,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     };
     let reply_to = || match field(number::REPLY_SERIAL) {
         Some(Value::U32(serial)) => Ok(*serial),
-        other => Err(Malformed(format!("an answer to {other:?}"))),
+        other => Err(Malformed(format!("a reply to {other:?}"))),
     };
     let kind = match kind {
         number::REPLY => Kind::Reply(reply_to()?),
@@ -243,18 +240,18 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
 }
 
 impl Body {
-    /// The body as a tuple of the expected types, which must be the ones that the message says.
+    /// Parses the body as a tuple; its types must be those of the message's signature.
     pub(super) fn read<'d, T: Deserialize<'d> + Type>(&'d self) -> Result<T, Malformed> {
         let [expected, found] = [T::SIGNATURE, &self.signature].map(Signature::to_string_no_parens);
         if expected != found {
             return Err(Malformed(format!(
-                "an answer of type {found:?}, expected {expected:?}"
+                "a reply of type {found:?}, expected {expected:?}"
             )));
         }
         Ok(self.data.deserialize()?.0)
     }
 
-    /// An error's text, which is its first value by custom.
+    /// Returns an error's text, which is its first value by convention.
     pub(super) fn text(&self) -> String {
         self.read::<(String,)>()
             .map(|(text,)| text)
@@ -277,7 +274,7 @@ fn number_reader(mark: u8) -> Result<fn([u8; 4]) -> u32, Malformed> {
     })
 }
 
-/// What a server says, for tests.
+/// Messages of a server, for tests.
 #[cfg(test)]
 pub(super) mod server {
     use super::{Field, Malformed, Serialize, Type, encode, number};

@@ -1,20 +1,20 @@
-//! A scope: processes that somebody else has started, in a cgroup that systemd makes
+//! A scope: a cgroup that systemd makes for processes that another program started
 //! (systemd.scope(5)).
 
 use zvariant::Value;
 
 use super::transient::Properties;
 
-/// A scope to be made.
+/// A scope to create.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope<'a> {
     /// The unit's name: `x.scope`.
     pub name: &'a str,
-    /// The unit it is below: `x.slice`.
+    /// The parent unit: `x.slice`.
     pub slice: &'a str,
-    /// What administrators read about it.
+    /// A description for administrators.
     pub description: &'a str,
-    /// The process that it is made for.
+    /// The process to put into it.
     pub process: u32,
 }
 
@@ -24,16 +24,14 @@ impl Scope<'_> {
             ("Description", Value::from(self.description.to_owned())),
             ("Slice", Value::from(self.slice.to_owned())),
             ("PIDs", Value::from(vec![self.process])),
-            // Whoever made the processes makes the cgroups below, and writes what systemd has no
-            // word for.
+            // The caller makes cgroups below it and writes limits that systemd does not support.
             ("Delegate", Value::from(true)),
-            // Not stopped before the services that it serves, when the machine goes down.
+            // At shutdown, not stopped before the services that it serves.
             ("DefaultDependencies", Value::from(false)),
-            // A failed one would stay, and its name could not be used again.
+            // A failed unit would stay and block its name.
             ("CollectMode", Value::from("inactive-or-failed")),
         ];
-        // Metrics are read from the controllers, which systemd takes away where nobody asks for
-        // them.
+        // Metrics are read from the controllers, which systemd disables if no unit uses them.
         let accounting = [
             "CPUAccounting",
             "MemoryAccounting",
@@ -45,12 +43,12 @@ impl Scope<'_> {
     }
 }
 
-/// A limit of a unit, as systemd.resource-control(5) and org.freedesktop.systemd1(5) name them.
+/// A limit of a unit, named as in systemd.resource-control(5) and org.freedesktop.systemd1(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Limit {
     /// A number; [`u64::MAX`] is no limit.
     Number(&'static str, u64),
-    /// A set of numbers, such as of processors: bit b of byte n says whether 8n + b is in it.
+    /// A set of numbers, such as processors: bit b of byte n is the number 8n + b.
     Set(&'static str, Vec<u8>),
 }
 

@@ -1,4 +1,4 @@
-//! A unit as systemd describes it.
+//! The state of a unit.
 
 use std::fmt;
 
@@ -6,80 +6,79 @@ use zvariant::Value;
 
 use super::message::{Body, Malformed};
 
-/// The result of a job that did what it should.
+/// The result of a job that succeeded.
 pub(super) const DONE: &str = "done";
 /// The result of a service that did not fail.
 pub(super) const SUCCESS: &str = "success";
 
-/// A service at one moment.
+/// The state of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
-    /// Its name, as asked for.
+    /// Its name, as requested.
     pub name: String,
     /// Whether systemd found its file.
     pub load: LoadState,
-    /// What it is doing.
+    /// Its activity.
     pub active: ActiveState,
-    /// Since when it is active, in microseconds since 1970; 0 if it never was.
+    /// The time since which it is active, in microseconds since 1970; 0 if it never was.
     pub active_since: u64,
-    /// The process that systemd takes for the service; 0 if none runs.
+    /// Its main process; 0 if none runs.
     pub main_pid: u32,
     /// The program of its first `ExecStart`.
     pub program: Option<String>,
     /// That program's arguments, the first being its name.
     pub arguments: Vec<String>,
-    /// Variables that the unit sets, each as `NAME=value`; its arguments may name them.
+    /// Environment variables of the unit, each as `NAME=value`; the arguments may refer to them.
     pub environment: Vec<String>,
-    /// Files with further variables, which take precedence. A leading `-` (the file may be absent)
-    /// is left out.
+    /// Environment files, which take precedence. A leading `-` (the file may be absent) is removed.
     pub environment_files: Vec<String>,
-    /// How its last run ended: `success`, `exit-code`, `signal`, …
+    /// The result of its last run: `success`, `exit-code`, `signal`, …
     pub result: String,
 }
 
-/// Whether a unit's file was found and understood.
+/// Whether a unit's file was found and is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoadState {
     /// It was.
     Loaded,
     /// There is none.
     NotFound,
-    /// Another of systemd's states: `masked`, `bad-setting`, `error`, …
+    /// Another state: `masked`, `bad-setting`, `error`, …
     Other(String),
 }
 
 impl LoadState {
-    pub(super) fn named(word: &str) -> Self {
-        match word {
+    pub(super) fn parse(text: &str) -> Self {
+        match text {
             "loaded" => Self::Loaded,
             "not-found" => Self::NotFound,
-            _ => Self::Other(word.to_owned()),
+            _ => Self::Other(text.to_owned()),
         }
     }
 }
 
-/// What a unit is doing.
+/// The activity of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActiveState {
     /// It runs.
     Active,
-    /// It runs and reads its settings again.
+    /// It runs and reloads its configuration.
     Reloading,
     /// It does not run.
     Inactive,
-    /// It does not run because it failed.
+    /// It failed.
     Failed,
-    /// It is being started, or waits to be started again.
+    /// It is being started, or waits for a retry.
     Activating,
     /// It is being stopped.
     Deactivating,
-    /// A state that only newer versions of systemd have.
+    /// A state of newer versions of systemd.
     Other,
 }
 
 impl ActiveState {
-    pub(super) fn named(word: &str) -> Self {
-        match word {
+    pub(super) fn parse(text: &str) -> Self {
+        match text {
             "active" => Self::Active,
             "reloading" => Self::Reloading,
             "inactive" => Self::Inactive,
@@ -100,12 +99,12 @@ impl fmt::Display for ActiveState {
             Self::Failed => "failed",
             Self::Activating => "activating",
             Self::Deactivating => "deactivating",
-            Self::Other => "in a state of its own",
+            Self::Other => "in an unknown state",
         })
     }
 }
 
-/// Whether a unit that was seen twice is active, and not as the same run as before.
+/// Returns whether a unit is active, in another run than before.
 pub(super) fn is_another_run(before: &Unit, after: &Unit) -> bool {
     let run = |unit: &Unit| (unit.main_pid, unit.active_since);
     matches!(after.active, ActiveState::Active | ActiveState::Reloading)
@@ -133,11 +132,11 @@ pub(super) fn pid(body: &Body) -> Result<u32, Malformed> {
     }
 }
 
-/// Program and arguments of the first of a list of commands, if it has one. A command is program,
-/// arguments, and facts of its last run, which are of no interest here.
+/// Returns program and arguments of the first command in a list. A command also has the result of
+/// its last run, which is skipped.
 pub(super) fn first_command(body: &Body) -> Result<Option<(String, Vec<String>)>, Malformed> {
     let (Value::Array(commands),) = body.read::<(Value<'_>,)>()? else {
-        return Err(Malformed("commands that are no list".to_owned()));
+        return Err(Malformed("commands that are not a list".to_owned()));
     };
     let Some(command) = commands.inner().first() else {
         return Ok(None);
@@ -158,18 +157,18 @@ pub(super) fn first_command(body: &Body) -> Result<Option<(String, Vec<String>)>
     )))
 }
 
-/// A list of texts.
+/// Parses a list of texts.
 pub(super) fn texts(body: &Body) -> Result<Vec<String>, Malformed> {
     let (Value::Array(values),) = body.read::<(Value<'_>,)>()? else {
-        return Err(Malformed("texts that are no list".to_owned()));
+        return Err(Malformed("texts that are not a list".to_owned()));
     };
     values.inner().iter().map(text_of).collect()
 }
 
-/// The paths of a list of files, each with whether it may be absent.
+/// Parses the paths of a list of files, each with whether it may be absent.
 pub(super) fn paths(body: &Body) -> Result<Vec<String>, Malformed> {
     let (Value::Array(files),) = body.read::<(Value<'_>,)>()? else {
-        return Err(Malformed("files that are no list".to_owned()));
+        return Err(Malformed("files that are not a list".to_owned()));
     };
     let path = |file: &Value<'_>| match file {
         Value::Structure(fields) => fields

@@ -1,8 +1,8 @@
-//! Where the distributions of Kubernetes keep what the installer needs: one table.
+//! The paths of each Kubernetes distribution, as one table.
 //!
-//! Sources: the distributions' documentation and sources as of 2026-08. Only
-//! [`Distribution::Systemd`] is tested on a running system by this project (kind); the others are
-//! tested on file trees made after their documentation.
+//! Sources: the distributions' documentation and source code as of 2026-08. This project tests only
+//! [`Distribution::Systemd`] on a running system (kind); the others are tested on file trees made
+//! from their documentation.
 
 use std::collections::BTreeSet;
 
@@ -13,50 +13,50 @@ use crate::request::Paths;
 /// The folder of all runtimes, in [`Layout::install`].
 pub const INSTALL_FOLDER: &str = "wasmedge-runtime";
 
-/// A family of nodes that are laid out alike.
+/// A family of nodes with the same paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Distribution {
-    /// containerd as a systemd unit of its own with `/etc/containerd/config.toml`: kubeadm, kind,
+    /// containerd as its own systemd unit with `/etc/containerd/config.toml`: kubeadm, kind,
     /// minikube, AKS, EKS on Amazon Linux 2023, GKE on Ubuntu.
     Systemd,
     /// k3s, server or agent: containerd is a child of k3s, which writes its configuration.
     K3s,
-    /// RKE2, server or agent: as k3s.
+    /// RKE2, server or agent: like k3s.
     Rke2,
-    /// k0s: watches a folder of drop-ins and restarts its containerd itself.
+    /// k0s: watches a folder of drop-ins and restarts its containerd.
     K0s,
-    /// MicroK8s: a snap, whose configuration is made of a template at each start.
+    /// MicroK8s: a snap, whose configuration is rendered from a template at each start.
     MicroK8s,
-    /// Talos: read-only; a system extension brings the runtime.
+    /// Talos: read-only; a system extension adds the runtime.
     Talos,
     /// Bottlerocket: read-only, configured through its own API.
     Bottlerocket,
-    /// Google's Container-Optimized OS: no place to execute files from.
+    /// Google's Container-Optimized OS: does not execute files from writable folders.
     ContainerOptimized,
     /// A node whose container runtime is not containerd.
     OtherRuntime,
 }
 
-/// What can be done with a distribution.
+/// The support of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
     /// The runtime can be installed.
     Full,
-    /// It can be used where the node's image brings it, mode `Preinstalled`; why it cannot be
-    /// installed.
+    /// The runtime can be used if the node's image contains it, mode `Preinstalled`; the reason why
+    /// it cannot be installed.
     PreinstalledOnly(&'static str),
-    /// It cannot be used; why.
+    /// The runtime cannot be used; the reason.
     No(&'static str),
 }
 
-/// How a distribution's containerd learns of a handler.
+/// The way in which a handler is added to a distribution's containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Configuration {
-    /// The main file is the admin's: a drop-in beside it where containerd merges those rightly,
-    /// else the file itself.
+    /// The admin owns the main file: a drop-in beside it if containerd merges those correctly, else
+    /// the file itself.
     MainFile,
-    /// The main file is rendered at each start and imports these folders, the first for schema 2,
-    /// the second for 3.
+    /// The main file is rendered at each start and imports these folders: the first for schema
+    /// version 2, the second for 3.
     Rendered {
         /// Drop-ins of schema version 2.
         v2: String,
@@ -72,71 +72,71 @@ pub enum Configuration {
     Template,
 }
 
-/// Who restarts containerd.
+/// The component that restarts containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restarter {
     /// The installer, through systemd.
     Installer,
-    /// The distribution, when it sees a change.
+    /// The distribution, when the configuration changes.
     Distribution,
 }
 
-/// Paths on a host. All are absolute.
+/// Paths on a node. All are absolute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// What can be done.
+    /// The support of the distribution.
     pub support: Support,
-    /// The main configuration file, or the template that it is made of.
+    /// The main configuration file, or the template that it is rendered from.
     pub config: String,
-    /// How containerd learns of a handler.
+    /// The way in which a handler is added.
     pub configuration: Configuration,
-    /// Units that may run containerd, the one that does being active.
+    /// Units that may run containerd; the active one does.
     pub units: Vec<String>,
-    /// Who restarts it.
+    /// The component that restarts containerd.
     pub restarter: Restarter,
     /// containerd's socket.
     pub socket: String,
-    /// containerd's state folder, in which each container's bundle says which shim serves it.
+    /// containerd's state folder, in which each container's bundle names its shim.
     pub state: String,
-    /// Where its program may lie.
+    /// Possible paths of containerd's program.
     pub programs: Vec<String>,
-    /// The folders that hold it and what its links lead to, where that is not `/usr`.
+    /// The folders that contain the program and the targets of its links, if outside of `/usr`.
     pub program_folders: Vec<String>,
-    /// The folder that `wasmedge-runtime` is made in.
+    /// The folder in which `wasmedge-runtime` is created.
     pub install: String,
 }
 
-/// A path of the host that the installer sees, under the same path below its host root.
+/// A path of the node that the installer sees, at the same path below its node root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount {
     /// The path.
     pub path: String,
-    /// What the installer may do there.
+    /// The installer's access.
     pub access: MountAccess,
-    /// What is done where it is absent.
+    /// The behaviour if the path is absent.
     pub absent: Absent,
 }
 
-/// What an installer may do with a mount.
+/// The access of an installer to a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MountAccess {
-    /// Look.
+    /// Read-only.
     Read,
-    /// Change.
+    /// Read and write.
     Write,
 }
 
-/// What becomes of a mount whose path is not on the host.
+/// The behaviour if a mount's path is absent on the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Absent {
-    /// The installer cannot start there.
+    /// The installer does not start.
     Refused,
-    /// It is made, as an empty folder.
+    /// An empty folder is created.
     Made,
 }
 
 impl Distribution {
-    /// Every one, for tables and tests.
+    /// All distributions, for tables and tests.
     pub const ALL: &'static [Self] = &[
         Self::Systemd,
         Self::K3s,
@@ -149,7 +149,7 @@ impl Distribution {
         Self::OtherRuntime,
     ];
 
-    /// Where it keeps what.
+    /// Returns the distribution's paths.
     pub fn layout(self) -> Layout {
         match self {
             Self::Systemd => Layout::systemd(),
@@ -183,14 +183,14 @@ impl Distribution {
             },
             Self::ContainerOptimized => Layout {
                 support: Support::No(
-                    "Container-Optimized OS executes no files from folders that can be written: \
-                     use Ubuntu nodes",
+                    "Container-Optimized OS does not execute files from writable folders: use Ubuntu \
+                     nodes",
                 ),
                 ..Layout::systemd()
             },
             Self::OtherRuntime => Layout {
                 support: Support::No(
-                    "the node's container runtime is not containerd, which the runtime is made for",
+                    "the node's container runtime is not containerd, which the runtime needs",
                 ),
                 ..Layout::systemd()
             },
@@ -271,7 +271,7 @@ impl Layout {
         }
     }
 
-    /// With an admin's own paths in place of the distribution's.
+    /// Replaces the distribution's paths by an admin's.
     #[must_use]
     pub fn with(mut self, paths: &Paths) -> Self {
         let Paths {
@@ -287,8 +287,8 @@ impl Layout {
         self
     }
 
-    /// What of the host an installer has to see, in the order of their paths: each only once, none
-    /// inside another.
+    /// Returns the paths of the node that an installer has to see, sorted. No path is inside
+    /// another one with the same access.
     pub fn mounts(&self) -> Vec<Mount> {
         let write = |path: &str| Mount {
             path: path.to_owned(),
@@ -301,15 +301,15 @@ impl Layout {
             absent: Absent::Refused,
         };
         let mut mounts = vec![
-            // Programs of the host and their libraries: containerd judges a configuration before it
-            // has to live with it.
+            // Programs of the node and their libraries: containerd checks a configuration before it
+            // is in force.
             read("/usr"),
             // systemd's private socket.
             read("/run/systemd"),
-            // Which driver the node's pods are seen to use.
+            // Shows the cgroup driver of the node's pods.
             read("/sys/fs/cgroup"),
             write(parent(&self.config)),
-            // The socket's folder, not the socket: a restarted containerd makes another one.
+            // The socket's folder, not the socket: a restarted containerd creates a new socket.
             write(parent(&self.socket)),
             write(&self.state),
             write(&self.install),
@@ -326,7 +326,7 @@ impl Layout {
     }
 }
 
-/// The mounts that lie in no other one; where a path is both read and written, it is written.
+/// Removes the mounts that are inside another one. A path that is both read and written is written.
 fn outermost(mut mounts: Vec<Mount>) -> Vec<Mount> {
     mounts.sort_by(|one, other| {
         one.path
@@ -335,7 +335,7 @@ fn outermost(mut mounts: Vec<Mount>) -> Vec<Mount> {
     });
     mounts.dedup_by(|next, kept| next.path == kept.path);
     let all: BTreeSet<Mount> = mounts.iter().cloned().collect();
-    // A folder that is written inside one that is only read stays a mount of its own.
+    // A writable folder inside a read-only one stays a mount of its own.
     let inside = |mount: &Mount, other: &Mount| {
         mount.path != other.path
             && mount.path.starts_with(&format!("{}/", other.path))
@@ -345,7 +345,7 @@ fn outermost(mut mounts: Vec<Mount>) -> Vec<Mount> {
     mounts
 }
 
-/// The folder that a path lies in.
+/// Returns the parent folder of a path.
 pub fn parent(path: &str) -> &str {
     match path.rsplit_once('/') {
         Some(("", _)) | None => "/",
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_gives_the_installer_these_paths_and_no_others() {
+    fn node_gives_the_installer_these_paths_and_no_others() {
         assert_eq!(
             paths(Distribution::Systemd),
             [
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_root_is_never_mounted() {
+    fn whole_root_is_never_mounted() {
         for distribution in Distribution::ALL {
             for mount in distribution.layout().mounts() {
                 assert!(
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admins_path_replaces_the_distributions() {
+    fn admins_path_replaces_the_distributions() {
         let own = Paths {
             config: Some("/data/ctd/config.toml".to_owned()),
             unit: Some("my.service".to_owned()),

@@ -1,15 +1,14 @@
-//! What the operator asks an installer to do on a node, and what the installer answers.
+//! The request that the operator gives an installer, and the report that it gets back.
 //!
-//! The operator has the cluster's credentials and no access to hosts; the installer has the host's
-//! files and no credentials. All that passes between them stands here, so that neither half depends
-//! on the other:
+//! The operator has the cluster's credentials and no access to nodes' files. The installer has the
+//! node's files and no credentials. Everything that they exchange is here, so neither depends on
+//! the other:
 //!
-//! 1. [`layout`]: where the distributions of Kubernetes keep what the installer needs. The operator
-//!    mounts those paths and nothing else; the installer sees on the host whether the operator
-//!    guessed right.
+//! 1. [`layout`]: the paths of each Kubernetes distribution. The operator mounts those and nothing
+//!    else; the installer checks on the node that the operator chose the right distribution.
 //! 2. [`request`]: the argument of an installer Job.
-//! 3. [`settings`]: of that, what an admin chooses of the handler.
-//! 4. [`report`]: its answer, written to the container's termination message.
+//! 3. [`settings`]: the part of it that an admin chooses for the handler.
+//! 4. [`report`]: the result, written to the container's termination message.
 #![forbid(unsafe_code)]
 
 pub mod layout;

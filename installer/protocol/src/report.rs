@@ -1,30 +1,30 @@
-//! An installer's answer. The kubelet keeps 4096 bytes of a termination message, so every text in
-//! it is bounded.
+//! The report of an installer. The kubelet keeps 4096 bytes of a termination message, so every text
+//! in it is bounded.
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a termination message that the kubelet keeps.
-pub const LIMIT: usize = 4096;
-/// Bytes of a report's message: the rest of the report has room beside it, also when each byte is
+/// Maximum bytes of a termination message.
+pub const MAX_SIZE: usize = 4096;
+/// Maximum bytes of a report's message. The other fields fit beside it, even if every byte is
 /// escaped.
-const MESSAGE_LIMIT: usize = 1200;
+const MAX_MESSAGE_SIZE: usize = 1200;
 
-/// What an installer did, and what it found.
+/// The result of an installer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// The stage that it ended in.
+    /// The last stage.
     pub stage: Stage,
-    /// Why, in a word that programs read.
+    /// The reason, for programs.
     pub reason: Reason,
-    /// Why, for people: the object, what is wrong, the next step.
+    /// The reason for people: the object, the problem, and the next step.
     pub message: String,
-    /// What the host is.
+    /// The node's containerd.
     #[serde(default, rename = "host")]
     pub containerd: ContainerdFacts,
-    /// The runtime that the handler leads to now; none where there is none.
+    /// The runtime that the handler leads to now, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<Installed>,
     /// Whether containerd was restarted.
@@ -32,92 +32,91 @@ pub struct Report {
     pub restart: Restart,
 }
 
-/// How an installer ended.
+/// The outcome of an installer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The node is as the request says, and a guest ran there.
+    /// The node is as requested, and a guest ran on it.
     Installed,
     /// Nothing of the runtime is left on the node.
     Removed,
-    /// The node was not touched, because the request cannot be fulfilled there.
+    /// The node is unchanged, because the request cannot be fulfilled there.
     Refused,
-    /// It failed, and the node is as it was before: containerd answers, and what ran before runs.
+    /// A stage failed, and the node is as it was before: containerd answers, and the former handler
+    /// works.
     RolledBack,
-    /// It failed, and the node could not be brought back, or nothing is known that it could be
-    /// brought back to: the handler does not run guests. Somebody has to look.
+    /// A stage failed, and the rollback failed or no older state is known: the handler does not run
+    /// guests. An admin has to repair the node.
     Broken,
 }
 
-/// The stages of an installer, in their order.
+/// The stages of an installer, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Stage {
-    /// Looking at the host.
+    /// Checks the node.
     Check,
-    /// Getting the runtime's folder into place.
+    /// Places the runtime's folder.
     Artifact,
-    /// Telling containerd of it.
+    /// Edits containerd's configuration.
     Configure,
-    /// Restarting containerd.
+    /// Restarts containerd.
     Restart,
-    /// Running a guest.
+    /// Runs a guest.
     Verify,
-    /// Removing what is no longer used.
+    /// Removes what is not used.
     Clean,
 }
 
-/// Why an installer ended as it did.
+/// The reason of an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
-    /// All went well.
+    /// Everything succeeded.
     Done,
-    /// The node's kernel, distribution or container runtime is none that the runtime can be used
-    /// with.
+    /// The runtime does not support the node's kernel, distribution or container runtime.
     Unsupported,
-    /// The host is another distribution than its Node object says.
+    /// The node is another distribution than its Node object states.
     DistributionMismatch,
-    /// The handler's name is in use by something that is not ours.
+    /// Another program's handler has the name.
     HandlerTaken,
-    /// A request that contradicts itself, or the node.
+    /// The request contradicts itself, or the node.
     InvalidRequest,
-    /// The archive is not the one whose digest is given.
+    /// The archive does not have the given digest.
     DigestMismatch,
-    /// The archive is no runtime, or one for another architecture.
+    /// The archive is not a runtime, or is for another architecture.
     InvalidArtifact,
-    /// The archive cannot be had.
+    /// The archive cannot be downloaded.
     Download,
-    /// No space, no permission, a read-only file system.
+    /// No space, no permission, or a read-only file system.
     HostFiles,
-    /// containerd's configuration cannot be read, or the edited one would change more than the
-    /// handler.
+    /// containerd's configuration cannot be read, or the edit would change more than the handler.
     ContainerdConfig,
-    /// Another installer is at work on the node.
+    /// Another installer runs on the node.
     Locked,
     /// containerd could not be restarted or did not answer afterwards.
     ContainerdRestart,
     /// containerd does not list the handler.
     HandlerMissing,
-    /// The smoke guest did not run, or did not say what it should.
+    /// The smoke guest did not run, or printed something else.
     SmokeFailed,
-    /// Containers still use the runtime that is to be removed.
+    /// Containers use the runtime that is to be removed.
     InUse,
-    /// The installer was killed or failed at something of its own.
+    /// The installer was killed, or has a bug.
     Interrupted,
     /// The installer's pod cannot start: its image cannot be pulled, a folder cannot be mounted, or
     /// the pod is not admitted.
     NotStarted,
 }
 
-/// Whether trying again can help without anybody's doing.
+/// Whether a retry can succeed without a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Retry {
-    /// It can: what was wrong passes.
+    /// It can: the cause may pass.
     Later,
     /// It cannot: the request or the node has to change.
     Never,
 }
 
 impl Reason {
-    /// Every reason, for tables and tests.
+    /// All reasons, for tables and tests.
     pub const ALL: &'static [Self] = &[
         Self::Done,
         Self::Unsupported,
@@ -138,7 +137,7 @@ impl Reason {
         Self::NotStarted,
     ];
 
-    /// The word, as conditions, Events and metrics have it.
+    /// Returns the name, as in conditions, Events and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "Done",
@@ -161,14 +160,14 @@ impl Reason {
         }
     }
 
-    /// Whether trying again can help.
+    /// Returns whether a retry can succeed.
     pub fn retry(self) -> Retry {
         match self {
             Self::Download | Self::Locked | Self::InUse | Self::Interrupted | Self::NotStarted => {
                 Retry::Later
             }
-            // A full disk is somebody's to empty; a containerd that failed once is not restarted
-            // again and again.
+            // A full disk has to be emptied; a containerd that failed once is not restarted again
+            // and again.
             Self::Done
             | Self::Unsupported
             | Self::DistributionMismatch
@@ -185,17 +184,17 @@ impl Reason {
     }
 }
 
-/// What an installer saw of its host. Empty texts are what it did not get to see.
+/// The node's containerd. Empty texts are not known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerdFacts {
-    /// containerd's version, as its own program says.
+    /// The version, from its own program.
     #[serde(default, rename = "containerd")]
     pub version: String,
-    /// Schema version of containerd's main configuration file; 0 where there is none.
+    /// Schema version of the main configuration file; 0 if there is none.
     #[serde(default)]
     pub config_version: u32,
-    /// Whether the handler stands in a drop-in or in the main file.
+    /// Path of the file that contains the handler: a drop-in or the main file.
     #[serde(default)]
     pub config_path: String,
     /// Whether systemd sets up the cgroups of pods.
@@ -209,7 +208,7 @@ pub struct ContainerdFacts {
 pub struct Installed {
     /// The runtime's version.
     pub version: String,
-    /// SHA-256 of the archive that it came in.
+    /// SHA-256 of its archive.
     pub sha256: String,
     /// Its folder on the node.
     pub path: String,
@@ -218,28 +217,28 @@ pub struct Installed {
 /// Whether containerd was restarted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Restart {
-    /// It had read its configuration already.
+    /// containerd had read its configuration already.
     #[default]
     NotNeeded,
-    /// It was, once or more often.
+    /// It was restarted, once or more often.
     Done,
 }
 
 impl Report {
-    /// The report as a termination message of at most [`LIMIT`] bytes.
+    /// Returns the report as a termination message of at most [`MAX_SIZE`] bytes.
     pub fn to_message(&self) -> String {
         let text = |report: &Self| {
             serde_json::to_string(report).expect("a report holds texts and names only")
         };
         let mut report = self.clone();
-        for limit in [MESSAGE_LIMIT, MESSAGE_LIMIT / 8] {
+        for limit in [MAX_MESSAGE_SIZE, MAX_MESSAGE_SIZE / 8] {
             bound(&mut report.message, limit);
             let message = text(&report);
-            if message.len() <= LIMIT {
+            if message.len() <= MAX_SIZE {
                 return message;
             }
         }
-        // What the host said of itself is too long: the outcome matters more.
+        // The texts about containerd are too long: the outcome matters more.
         text(&Self {
             containerd: ContainerdFacts::default(),
             installed: None,
@@ -247,24 +246,24 @@ impl Report {
         })
     }
 
-    /// Reads a termination message.
+    /// Parses a termination message.
     ///
     /// # Errors
-    /// When it is none of an installer's, as after a kill.
+    /// If it is not a report, as after a kill.
     pub fn from_message(message: &str) -> Result<Self, NoReport> {
         serde_json::from_str(message).map_err(|source| NoReport { source })
     }
 }
 
-/// A termination message that no installer wrote.
+/// A termination message that is not a report.
 #[derive(Debug, thiserror::Error)]
 #[error("the installer left no report")]
 pub struct NoReport {
     source: serde_json::Error,
 }
 
-/// Cuts `text` to `limit` bytes, at a letter's end; the end of an error is what names the cause, so
-/// the middle goes.
+/// Cuts `text` to `limit` bytes at character boundaries. The middle goes: the end of an error is
+/// its cause.
 fn bound(text: &mut String, limit: usize) {
     const GAP: &str = " … ";
     if text.len() <= limit {
@@ -302,14 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_read_as_it_was_written() {
+    fn report_is_read_as_it_was_written() {
         let report = report("the guest said nothing".to_owned(), "0.1.0".to_owned());
         assert_eq!(Report::from_message(&report.to_message()).unwrap(), report);
         assert!(Report::from_message("Killed").is_err());
     }
 
     #[test]
-    fn a_long_message_keeps_its_beginning_and_its_end() {
+    fn long_message_keeps_its_beginning_and_its_end() {
         let mut text = format!("begin {} end", "é".repeat(5000));
         bound(&mut text, 100);
         assert!(
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reasons_word_is_the_one_in_the_report() {
+    fn name_of_a_reason_is_the_one_in_the_report() {
         for reason in Reason::ALL {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
         }
@@ -327,12 +326,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_report_fits_into_a_termination_message(
+        fn report_fits_into_a_termination_message(
             message in "\\PC{0,3000}|[\\x00-\\x1f]{0,4000}",
             version in "[\"\\x01]{0,3000}",
         ) {
             let text = report(message, version).to_message();
-            prop_assert!(text.len() <= LIMIT, "{}", text.len());
+            prop_assert!(text.len() <= MAX_SIZE, "{}", text.len());
             prop_assert!(Report::from_message(&text).is_ok());
         }
     }

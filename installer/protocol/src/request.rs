@@ -1,81 +1,80 @@
-//! The argument of an installer Job: one JSON text, written and read by this type.
+//! The argument of an installer Job, as JSON.
 
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{Distribution, Layout};
 use crate::settings::Settings;
 
-/// What an installer is to do on its node.
+/// A request to an installer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Request {
-    /// What is to be done.
+    /// The action.
     pub verb: Verb,
-    /// Name of the `WasmRuntime`: a DNS label. Names files on the node, so that several runtimes
-    /// lie side by side.
+    /// Name of the `WasmRuntime`: a DNS label. It names files on the node, so that a node can have
+    /// several runtimes.
     pub runtime: String,
-    /// Name that containerd's CRI plugin knows the runtime by, and that the RuntimeClass says.
+    /// Name of the handler in containerd's CRI plugin and in the RuntimeClass.
     pub handler: String,
-    /// Which distribution the operator takes the node for, from its Node object. The installer
-    /// refuses when the host says otherwise, because the wrong paths are mounted then.
+    /// The distribution that the operator detected from the Node object. The installer refuses the
+    /// request if the node is another one, because the wrong paths are mounted then.
     pub distribution: Distribution,
-    /// Where the runtime comes from. None in [`ConfigMode::Preinstalled`].
+    /// The source of the runtime. None in [`ConfigMode::Preinstalled`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,
-    /// How containerd learns of the handler.
+    /// The way in which the handler is added to containerd's configuration.
     #[serde(default)]
     pub mode: ConfigMode,
-    /// Who sets up the cgroups of the handler's containers.
+    /// The component that sets up the cgroups of the handler's containers.
     #[serde(default)]
     pub cgroup_driver: CgroupDriver,
-    /// What is chosen of the handler. Left out where nothing is: an installer that does not know it
-    /// can be asked still.
+    /// The settings of the handler. Omitted if they are defaults, so that an installer that does
+    /// not know the field accepts the request.
     #[serde(default, skip_serializing_if = "Settings::is_default")]
     pub settings: Settings,
-    /// What lies elsewhere than the distribution puts it.
+    /// Paths that differ from the distribution's.
     #[serde(default)]
     pub paths: Paths,
-    /// Reference of the image that the installer itself runs from. It holds the smoke guest, and
-    /// the node has it.
+    /// Reference of the installer's own image. It contains the smoke guest, and the node has it.
     pub image: String,
 }
 
 impl Request {
-    /// The argument as text.
+    /// Returns the request as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a request holds texts and names only")
     }
 
-    /// The distribution's layout, with the request's own paths in it.
+    /// Returns the distribution's layout with the request's paths in it.
     pub fn layout(&self) -> Layout {
         self.distribution.layout().with(&self.paths)
     }
 }
 
-/// What an installer does.
+/// The action of an installer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verb {
-    /// Brings the node to what the request says, whatever it is now. Doing it twice changes
-    /// nothing.
+    /// Brings the node to the requested state from any other. A second run changes nothing.
     Install,
-    /// Takes everything of the runtime off the node.
+    /// Removes everything of the runtime from the node.
     Uninstall,
 }
 
-/// Where a runtime comes from: an archive (gzip, tar) with one folder `wasmedge-runtime/<version>`.
+/// The source of a runtime: a gzip-compressed tar archive with one folder
+/// `wasmedge-runtime/<version>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Artifact {
-    /// It lies in the installer's image.
+    /// The installer's image.
     Bundled,
-    /// It is downloaded.
+    /// A download.
     Url {
-        /// Where from; `https`, or `http` for a host that the cluster's admin runs.
+        /// The address: `https`, or `http` for a server that the cluster's admin runs.
         url: String,
         /// SHA-256 of the archive, 64 hexadecimal digits in lower case.
         sha256: String,
     },
-    /// It is a layer of an OCI artifact.
+    /// A layer of an OCI artifact.
     Image {
         /// Registry, repository, and tag or digest.
         reference: String,
@@ -84,26 +83,26 @@ pub enum Artifact {
     },
 }
 
-/// How containerd learns of the handler.
+/// The way in which the handler is added to containerd's configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConfigMode {
-    /// A drop-in where the node's containerd merges those rightly (2.0 and later), else the main
+    /// A drop-in if the node's containerd merges those correctly (2.0 and later), else the main
     /// file.
     #[default]
     Auto,
-    /// A drop-in, or a refusal.
+    /// A drop-in, or the request is refused.
     DropIn,
     /// An edit of the main file.
     InPlace,
-    /// Nothing is written: the node's image has runtime and handler, the installer only proves that
-    /// they work.
+    /// Nothing is written: the node's image has runtime and handler, and the installer only
+    /// verifies them.
     Preinstalled,
 }
 
-/// Who sets up the cgroups of the handler's containers. It has to be whom the kubelet uses.
+/// The component that sets up the cgroups of the handler's containers. It has to be the kubelet's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CgroupDriver {
-    /// Whom the node's pods are seen to use.
+    /// The one that the node's pods use.
     #[default]
     Auto,
     /// systemd.
@@ -112,7 +111,7 @@ pub enum CgroupDriver {
     Cgroupfs,
 }
 
-/// Paths and names on a host, where they differ from its distribution's.
+/// Paths and names on a node, if they differ from its distribution's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Paths {
@@ -122,10 +121,10 @@ pub struct Paths {
     /// containerd's socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
-    /// The systemd unit that is restarted.
+    /// The systemd unit that runs containerd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// The folder that the runtime's folder `wasmedge-runtime` is made in.
+    /// The folder in which `wasmedge-runtime` is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install: Option<String>,
 }
@@ -136,7 +135,7 @@ mod tests {
     use crate::settings::{LogLevel, Sandboxer};
 
     #[test]
-    fn a_request_is_read_as_it_was_written() {
+    fn request_is_read_as_it_was_written() {
         let request = Request {
             verb: Verb::Install,
             runtime: "wasmedge".to_owned(),
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_nobody_knows_is_refused() {
+    fn unknown_field_is_refused() {
         assert!(
             serde_json::from_str::<Request>(r#"{"verb":"Install","runtime":"a","handler":"a","distribution":"Systemd","image":"i","x":1}"#)
                 .is_err()

@@ -281,8 +281,8 @@ fn links() -> impl Strategy<Value = BTreeMap<String, String>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever the entries are: nothing outside of the versions changes, and what is on it is a whole
-    /// runtime or nothing.
+    /// Whatever the entries are: nothing outside of the versions changes, and what is on it is a
+    /// whole runtime or nothing.
     #[test]
     fn hostile_entries_reach_nothing(raws in proptest::collection::vec(raws(), 0..6),
         first in any::<bool>()) {

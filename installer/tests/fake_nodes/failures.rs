@@ -115,7 +115,7 @@ fn a_node_that_cannot_be_brought_back_is_told_and_tried_again() {
         (Outcome::Broken, Reason::ContainerdRestart)
     );
     assert!(
-        report.message.contains("the way back failed"),
+        report.message.contains("the rollback failed"),
         "{}",
         report.message
     );
