@@ -9,7 +9,7 @@ use oci_spec::runtime::{Mount, Spec};
 use pod_sandbox::files::{Completed, PodFiles};
 
 use crate::error::CreateError;
-use crate::paths::NodePath;
+use crate::names::NodePath;
 use crate::workload::CommandLine;
 
 /// The file in a bundle that holds the OCI spec.
@@ -27,7 +27,7 @@ const POD_NAME: &str = "io.kubernetes.cri.sandbox-name";
 
 /// The kind of container that CRI requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// The pod's sandbox, which holds its namespaces and runs nothing.
     Sandbox,
     /// A container of the pod, or one that was started without CRI.
@@ -36,7 +36,7 @@ pub enum Role {
 
 /// A bundle in memory.
 #[derive(Debug, Clone)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     folder: PathBuf,
     spec: Spec,
 }
@@ -46,7 +46,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If it is missing or not a valid OCI runtime spec.
-    pub fn load(folder: &Path) -> Result<Self, CreateError> {
+    pub(crate) fn load(folder: &Path) -> Result<Self, CreateError> {
         let file = folder.join(CONFIG);
         let spec = Spec::load(&file).map_err(|source| CreateError::Spec {
             file: NodePath::new(file),
@@ -63,7 +63,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If the pod's files cannot be read, or the spec cannot be written.
-    pub fn complete(&mut self, files: &PodFiles) -> Result<(), CreateError> {
+    pub(crate) fn complete(&mut self, files: &PodFiles) -> Result<(), CreateError> {
         if files.complete(&mut self.spec)? == Completed::Changed {
             let file = self.folder.join(CONFIG);
             self.spec.save(&file).map_err(|source| CreateError::Spec {
@@ -82,7 +82,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn name_launcher(&self, launcher: &Path) -> Result<(), CreateError> {
+    pub(crate) fn name_launcher(&self, launcher: &Path) -> Result<(), CreateError> {
         let file = self.folder.join(LAUNCHER);
         let written = File::create_new(&file)
             .and_then(|mut file| file.write_all(launcher.as_os_str().as_bytes()));
@@ -96,7 +96,8 @@ impl Bundle {
     }
 
     /// Creates a bundle of a known spec.
-    pub fn new(folder: impl Into<PathBuf>, spec: Spec) -> Self {
+    #[cfg(test)]
+    pub(crate) fn new(folder: impl Into<PathBuf>, spec: Spec) -> Self {
         Self {
             folder: folder.into(),
             spec,
@@ -104,13 +105,13 @@ impl Bundle {
     }
 
     /// Returns the bundle's folder.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Returns the container's root file system on the node; `root.path` may be relative to the
     /// bundle (OCI runtime spec, "Root").
-    pub fn rootfs(&self) -> NodePath {
+    pub(crate) fn rootfs(&self) -> NodePath {
         let root = self
             .spec
             .root()
@@ -120,7 +121,7 @@ impl Bundle {
     }
 
     /// Returns `process.args`; empty if there are none.
-    pub fn args(&self) -> &[String] {
+    pub(crate) fn args(&self) -> &[String] {
         self.spec
             .process()
             .as_ref()
@@ -129,7 +130,7 @@ impl Bundle {
     }
 
     /// Returns `process.env`, each entry as `NAME=value`.
-    pub fn env(&self) -> &[String] {
+    pub(crate) fn env(&self) -> &[String] {
         self.spec
             .process()
             .as_ref()
@@ -138,7 +139,7 @@ impl Bundle {
     }
 
     /// Returns `process.cwd`.
-    pub fn cwd(&self) -> &Path {
+    pub(crate) fn cwd(&self) -> &Path {
         self.spec
             .process()
             .as_ref()
@@ -146,7 +147,7 @@ impl Bundle {
     }
 
     /// Returns the command line of the first process.
-    pub fn command(&self) -> CommandLine<'_> {
+    pub(crate) fn command(&self) -> CommandLine<'_> {
         CommandLine {
             args: self.args(),
             env: self.env(),
@@ -155,12 +156,12 @@ impl Bundle {
     }
 
     /// Returns the spec.
-    pub fn spec(&self) -> &Spec {
+    pub(crate) fn spec(&self) -> &Spec {
         &self.spec
     }
 
     /// Returns the path of the container's cgroup as containerd wrote it; empty if it did not.
-    pub fn cgroups_path(&self) -> String {
+    pub(crate) fn cgroups_path(&self) -> String {
         let path = self
             .spec
             .linux()
@@ -171,19 +172,19 @@ impl Bundle {
     }
 
     /// Returns the container's memory limit in bytes, if it has one.
-    pub fn memory_limit(&self) -> Option<u64> {
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
         let resources = self.spec.linux().as_ref()?.resources().as_ref()?;
         let limit = resources.memory().as_ref()?.limit()?;
         u64::try_from(limit).ok().filter(|&limit| limit > 0)
     }
 
     /// Returns the spec's mounts, in the order in which they are made.
-    pub fn mounts(&self) -> &[Mount] {
+    pub(crate) fn mounts(&self) -> &[Mount] {
         self.spec.mounts().as_deref().unwrap_or_default()
     }
 
     /// Returns the kind of container.
-    pub fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         match self.annotation(CONTAINER_TYPE) {
             Some("sandbox") => Role::Sandbox,
             _ => Role::Container,
@@ -191,12 +192,12 @@ impl Bundle {
     }
 
     /// Returns the id of the pod's sandbox, if CRI created the container.
-    pub fn sandbox(&self) -> Option<&str> {
+    pub(crate) fn sandbox(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)
     }
 
     /// Returns the pod as `namespace/name`, if CRI created the container.
-    pub fn pod(&self) -> Option<String> {
+    pub(crate) fn pod(&self) -> Option<String> {
         Some(format!(
             "{}/{}",
             self.annotation(POD_NAMESPACE)?,

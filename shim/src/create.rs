@@ -1,74 +1,74 @@
-//! Create: from a bundle to a container whose first process waits to be started.
+//! Create: from a bundle to a container with a first process that waits for its start. The file
+//! reads in the order of the steps.
 //!
 //! ```text
 //! bundle ─► record ─► sandbox container: cgroup, a thread that holds the pod's namespaces
 //!                 └─► other: Wasm layer of the image, or else a look-up of the file ──┐
-//!                            root, and if it is expected to be a guest:               ├► workload
+//!                            root, and if a guest is expected:                        ├► workload
 //!                            plan, cgroup, a process that waits ──────────────────────┘     │
-//!                     guest:  streams, the process does what was planned ◄──────────────────┤
+//!                     guest:  streams, setup request, wait until it is ready ◄──────────────┤
 //!                     native: root mounted, streams, libcontainer        ◄──────────────────┘
 //! ```
 //!
-//! containerd answers for the image's layers within a millisecond or two, and what most containers
-//! need is made meanwhile.
+//! containerd answers for the image's layers within a millisecond or two. Everything that does not
+//! depend on the workload is made meanwhile.
 //!
-//! The record comes first, so that the launcher can clean up if this process dies at any later
-//! point. When a step fails, what came before it is taken back, and the record goes last.
+//! The record is written first, so that the launcher can clean up if this process dies at any later
+//! point. If a step fails, the steps before it are undone, and the record is removed last.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use container_cgroup::{Cgroup, Driver};
+use container_cgroup::Cgroup;
 use container_io::{Io, Streams};
-use guest_sandbox::plan::{Plan, Refused, UserNamespace};
+use guest_sandbox::plan::{Plan, UserNamespace};
 use guest_sandbox::rootfs::{self, Mount};
 use guest_sandbox::{ForkedGuest, NewGuest, Pending, SandboxError};
-use native_container::{NewContainer, Processes};
-use oci_spec::runtime::LinuxNamespaceType;
 use pod_sandbox::files::PodFiles;
-use pod_sandbox::{NewPod, PodError};
 use shim_protocol::options::RuntimeOptions;
 use shim_protocol::record::Record;
 
+use crate::blocking::blocking_set_up;
 use crate::bundle::{Bundle, Role};
 use crate::engine::Wasm;
 use crate::error::CreateError;
 use crate::host::Host;
-use crate::mounted;
+use crate::lookup::{self, LookupOwner};
 use crate::oom::Loading;
 use crate::process::{self, Process};
-use crate::program::{Digest, GuestProgram};
-use crate::streams::{self, for_guest, for_native};
-use crate::task::{Body, GuestBody, PodBody, Task};
+use crate::program::{DigestReport, GuestProgram};
+use crate::streams::{self, for_guest};
+use crate::task::{Body, GuestBody, Task};
 use crate::wait::{CREATE_SETUP_TIMEOUT, until_ready};
 use crate::wasi::WasiContext;
 use crate::workload::hints::{Hint, Key};
 use crate::workload::image::wasm_layer;
-use crate::workload::lookup::{self, LookupOwner};
 use crate::workload::rootfs::planned;
 use crate::workload::{self, Entrypoint, GuestModule, Workload};
 use cgroup::{NewCgroup, driver};
 
 mod cgroup;
+mod native;
+mod pod;
 
-/// What a container is created from, beside its bundle.
+/// The parameters of a new container, beside its bundle.
 #[derive(Debug)]
-pub struct NewTask {
-    /// Its id.
-    pub id: String,
-    /// How its root file system is mounted.
-    pub rootfs: Vec<Mount>,
+pub(crate) struct NewTask {
+    /// The container's id.
+    pub(crate) id: String,
+    /// The mounts of its root file system.
+    pub(crate) rootfs: Vec<Mount>,
     /// The names of its standard streams.
-    pub streams: Streams,
+    pub(crate) streams: Streams,
     /// The handler's options.
-    pub options: RuntimeOptions,
+    pub(crate) options: RuntimeOptions,
 }
 
-/// Makes the container.
+/// Creates the container.
 ///
 /// # Errors
-/// When it cannot be made; then nothing of it is left.
-pub async fn create(
+/// If it cannot be created; nothing of it is left then.
+pub(crate) async fn create(
     host: &Arc<Host>,
     mut bundle: Bundle,
     new: NewTask,
@@ -99,7 +99,7 @@ pub async fn create(
         Ok(()) => Box::pin(make(host, bundle, new)).await,
     };
     if made.is_err() {
-        // The first error is the one to tell; what is left is found by the launcher's delete.
+        // The first error is returned; the launcher's delete finds what remains.
         if let Err(error) = host.records.remove(&record.namespace, &record.id) {
             tracing::warn!("cannot remove {}: {error}", folder.display());
         }
@@ -109,89 +109,202 @@ pub async fn create(
 
 async fn make(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
     match bundle.role() {
-        Role::Sandbox => blocking(host, move |host| pod(host, &bundle, new)).await,
+        Role::Sandbox => blocking(host, move |host| pod::create(host, &bundle, new)).await,
         Role::Container => container(host, bundle, new).await,
     }
 }
 
-/// Runs `work` where it may block.
-async fn blocking<T: Send + 'static>(
-    host: &Arc<Host>,
-    work: impl FnOnce(&Arc<Host>) -> Result<T, CreateError> + Send + 'static,
-) -> Result<T, CreateError> {
-    let host = Arc::clone(host);
-    let done = tokio::task::spawn_blocking(move || work(&host)).await;
-    done.map_err(|error| CreateError::Panicked(error.to_string()))?
-}
-
-/// The sandbox container of a pod: no root file system, and no process but for a pod with a user
-/// namespace.
-fn pod(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
-    let plan = NewPod::from_spec(&new.id, bundle.spec())?;
-    let cgroup = NewCgroup::make(host, bundle, new.options)?;
-    let pod = pod_sandbox::hold(plan, &host.zygote, &cgroup).map_err(|error| match error {
-        // One text for each process that cannot be forked, and what the host does then.
-        PodError::Holder(error) => error.into(),
-        error => CreateError::from(error),
-    })?;
-    let pidfd = pod.pidfd().map(process::claim).transpose()?;
-    let init = Process::new(&new.id, "", new.streams);
-    init.exists(pod.pid(), pidfd, None);
-    let body = Body::Pod(PodBody {
-        held: Mutex::new(Some(pod)),
-        processes: processes_of(bundle),
-        options: new.options,
-    });
-    Ok(Task::new(new.id, bundle, body, cgroup.keep(), init))
-}
-
+/// Creates a container of a workload.
 async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
     let (id, bundle) = (new.id.clone(), Arc::new(bundle));
-    let of_begin = Arc::clone(&bundle);
+    let in_prepare = Arc::clone(&bundle);
     let key = Key::of(&new.rootfs, bundle.command());
     let hint = host.hints.get(key.as_ref(), bundle.command());
-    let begun = async {
-        let begun = blocking(host, move |host| begin(host, &of_begin, new, hint)).await?;
+    let prepared = async {
+        let prepared = blocking(host, move |host| prepare(host, &in_prepare, new, hint)).await?;
         let early = if hint.looks_up_early() {
-            Some(of_file(host, &bundle, &begun).await)
+            Some(look_up(host, &bundle, &prepared).await)
         } else {
             None
         };
-        Ok::<_, CreateError>((begun, early))
+        Ok::<_, CreateError>((prepared, early))
     };
-    let (begun, layer) = tokio::join!(begun, wasm_layer(&id, &host.store, &host.kept));
-    let (begun, early) = begun?;
+    let (prepared, layer) = tokio::join!(
+        prepared,
+        wasm_layer(&id, &host.containerd, &host.image_cache)
+    );
+    let (prepared, early) = prepared?;
     let workload = match (layer, early) {
         (Ok(Some(layer)), _) => {
-            workload::of_layer(bundle.command(), &layer).map_err(CreateError::from)
+            workload::from_layer(bundle.command(), &layer).map_err(CreateError::from)
         }
         (Ok(None), Some(early)) => early,
-        (Ok(None), None) => of_file(host, &bundle, &begun).await,
+        (Ok(None), None) => look_up(host, &bundle, &prepared).await,
         (Err(error), _) => Err(error.into()),
     };
     if let Ok(workload) = &workload {
         host.hints.put(key, workload);
     }
-    // An error goes there too: taking back what was begun blocks.
+    // Errors are handled there too: undoing the preparation blocks.
     let (pending, guest) =
-        match blocking(host, move |host| finish(host, bundle, begun, workload)).await? {
-            Built::Native(task) => return Ok(*task),
-            Built::Guest(pending, guest) => (pending, guest),
+        match blocking(host, move |host| set_up(host, bundle, prepared, workload)).await? {
+            Requested::Native(task) => return Ok(*task),
+            Requested::Guest(pending, guest) => (pending, guest),
         };
-    // What is made of the rest, or undone of it, may block.
+    // Completing the container, or undoing it, may block.
     let ready = until_ready(*pending, CREATE_SETUP_TIMEOUT, std::future::pending()).await;
     blocking(host, move |_| guest.complete(ready)).await
 }
 
-/// What the blocking part of Create makes.
-enum Built {
+/// Runs `work` in a thread that may block.
+async fn blocking<T: Send + 'static>(
+    host: &Arc<Host>,
+    work: impl FnOnce(&Arc<Host>) -> Result<T, CreateError> + Send + 'static,
+) -> Result<T, CreateError> {
+    let host = Arc::clone(host);
+    blocking_set_up(move || work(&host)).await
+}
+
+/// The part of a container that does not depend on the workload. Dropping it undoes it.
+struct Prepared {
+    new: NewTask,
+    root: OwnedFd,
+    /// None unless a guest is expected.
+    forked: Option<Result<Forked, CreateError>>,
+}
+
+/// Makes what does not depend on the workload, while containerd resolves the image.
+fn prepare(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    new: NewTask,
+    hint: Hint,
+) -> Result<Prepared, CreateError> {
+    let users = UserNamespace::of(bundle.spec().linux().as_ref())?;
+    let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref())
+        .map_err(CreateError::Rootfs)?;
+    let forked = hint.forks_early().then(|| fork_guest(host, bundle, &new));
+    Ok(Prepared { new, root, forked })
+}
+
+/// The process of a guest that is not known yet, in the cgroup of its container. Dropping it kills
+/// the process and removes the cgroup.
+struct Forked {
+    // Dropped first: a cgroup with a process in it cannot be removed.
+    process: ForkedGuest<GuestProgram<Wasm>>,
+    cgroup: NewCgroup,
+}
+
+fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked, CreateError> {
+    let plan = Plan::of(
+        bundle.spec(),
+        bundle.folder(),
+        host.kernel_features,
+        &host.filters,
+    )?;
+    let cgroup = NewCgroup::make(host, bundle, new.options)?;
+    let join_method = cgroup.join_method()?;
+    let join_scope = |pid| cgroup.join_scope(pid).map_err(|error| error.to_string());
+    let process = guest_sandbox::fork(&host.zygote, new.id.clone(), plan, join_method, join_scope)?;
+    Ok(Forked { process, cgroup })
+}
+
+/// Looks the entrypoint up in the container's files.
+async fn look_up(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    prepared: &Prepared,
+) -> Result<Workload, CreateError> {
+    let (command, id) = (bundle.command(), &prepared.new.id);
+    let entrypoint = Entrypoint::parse(command.args)?;
+    let root = prepared
+        .root
+        .try_clone()
+        .map_err(CreateError::Descriptors)?;
+    let files = planned(root, bundle.mounts(), bundle.folder());
+    let owner = LookupOwner {
+        container: id,
+        pod: bundle.sandbox(),
+    };
+    let found = lookup::find(
+        &host.lookups,
+        &host.zygote,
+        owner,
+        files,
+        command,
+        &entrypoint.path,
+    )
+    .await??;
+    Ok(workload::from_file(entrypoint, found)?)
+}
+
+/// A container under set-up.
+enum Requested {
     /// A container of a Linux program, which waits for its start.
     Native(Box<Task>),
-    /// A guest's process that carries its orders out, and its container.
+    /// A guest's process that applies its setup request, and its container.
     Guest(Box<Pending>, Box<GuestContainer>),
 }
 
-/// A guest's container, but for its process.
+/// Requests the set-up of the workload.
+fn set_up(
+    host: &Arc<Host>,
+    bundle: Arc<Bundle>,
+    prepared: Prepared,
+    workload: Result<Workload, CreateError>,
+) -> Result<Requested, CreateError> {
+    let Prepared { new, root, forked } = prepared;
+    let sandbox = bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok());
+    match workload? {
+        Workload::Guest(guest) => {
+            let forked = forked.unwrap_or_else(|| fork_guest(host, &bundle, &new))?;
+            set_up_guest(bundle, new, root, guest, forked, sandbox)
+        }
+        Workload::Native => {
+            drop(forked);
+            native::create(host, &bundle, new, &root)
+                .map(|task| Requested::Native(Box::new(task.of_pod(sandbox.as_deref()))))
+        }
+    }
+}
+
+fn set_up_guest(
+    bundle: Arc<Bundle>,
+    new: NewTask,
+    rootfs: OwnedFd,
+    guest: GuestModule,
+    forked: Forked,
+    sandbox: Option<Arc<Task>>,
+) -> Result<Requested, CreateError> {
+    let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
+    // The image names the digest of a layer.
+    let digest = if guest.digest.is_none() {
+        DigestReport::Wanted
+    } else {
+        DigestReport::Skipped
+    };
+    let workload = GuestProgram::<Wasm>::new(&guest, wasi, digest)?;
+    let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
+    let loading = Loading::new(&guest, bundle.memory_limit(), &stdio)?;
+    let Forked { process, cgroup } = forked;
+    let pending = process.prepare(NewGuest {
+        workload,
+        stdio: for_guest(stdio),
+        rootfs,
+    })?;
+    let rest = GuestContainer {
+        bundle,
+        new,
+        guest,
+        cgroup,
+        io,
+        sandbox,
+        loading,
+    };
+    Ok(Requested::Guest(Box::new(pending), Box::new(rest)))
+}
+
+/// The container of a guest, without its process.
 struct GuestContainer {
     bundle: Arc<Bundle>,
     new: NewTask,
@@ -203,6 +316,7 @@ struct GuestContainer {
 }
 
 impl GuestContainer {
+    /// Makes the task once the process is ready.
     fn complete(
         self,
         ready: Result<guest_sandbox::Guest, CreateError>,
@@ -226,9 +340,9 @@ impl GuestContainer {
         if process.was_killed() {
             init.hold_exit();
         }
-        init.exists(
+        init.attach(
             process.pid(),
-            Some(process::claim(process.pidfd())?),
+            Some(process::share_pidfd(process.pidfd())?),
             Some(io),
         );
         let seccomp = bundle
@@ -236,268 +350,12 @@ impl GuestContainer {
             .linux()
             .as_ref()
             .and_then(|linux| linux.seccomp().clone());
-        let guest = guest.told_by(&process);
+        let guest = guest.with_reported_digest(&process);
         let body = Body::Guest(Box::new(GuestBody {
             process,
             guest,
             seccomp,
         }));
         Ok(Task::new(new.id, &bundle, body, cgroup.keep(), init).of_pod(sandbox.as_deref()))
-    }
-}
-
-/// A container whose workload is not known yet. All of it goes again when this is dropped.
-struct Begun {
-    new: NewTask,
-    root: OwnedFd,
-    /// None unless it is expected to be a guest.
-    forked: Option<Result<Forked, CreateError>>,
-}
-
-/// Makes what does not depend on the workload, while containerd is asked for the image.
-fn begin(
-    host: &Arc<Host>,
-    bundle: &Bundle,
-    new: NewTask,
-    hint: Hint,
-) -> Result<Begun, CreateError> {
-    let users = UserNamespace::of(bundle.spec().linux().as_ref())?;
-    let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref())
-        .map_err(CreateError::Rootfs)?;
-    let forked = hint.forks_early().then(|| fork_guest(host, bundle, &new));
-    Ok(Begun { new, root, forked })
-}
-
-/// Looks the entrypoint up in the container's files.
-async fn of_file(
-    host: &Arc<Host>,
-    bundle: &Bundle,
-    begun: &Begun,
-) -> Result<Workload, CreateError> {
-    let (command, id) = (bundle.command(), &begun.new.id);
-    let entrypoint = Entrypoint::parse(command.args)?;
-    let files = planned(
-        bundle,
-        begun.root.try_clone().map_err(CreateError::Descriptors)?,
-    );
-    let owner = LookupOwner {
-        container: id,
-        pod: bundle.sandbox(),
-    };
-    Ok(workload::of_file(
-        entrypoint.clone(),
-        lookup::find(host, owner, files, command, &entrypoint.path).await??,
-    )?)
-}
-
-fn finish(
-    host: &Arc<Host>,
-    bundle: Arc<Bundle>,
-    begun: Begun,
-    workload: Result<Workload, CreateError>,
-) -> Result<Built, CreateError> {
-    let Begun { new, root, forked } = begun;
-    let sandbox = bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok());
-    match workload? {
-        Workload::Guest(guest) => {
-            let forked = forked.unwrap_or_else(|| fork_guest(host, &bundle, &new))?;
-            guest_container(bundle, new, root, guest, forked, sandbox)
-        }
-        Workload::Native => {
-            drop(forked);
-            refuse_users(&bundle)?;
-            native(host, &bundle, new, &root)
-                .map(|task| Built::Native(Box::new(task.of_pod(sandbox.as_deref()))))
-        }
-    }
-}
-
-/// A Linux program runs in no user namespace: libcontainer would leave the owners of volumes as
-/// they are on the node.
-fn refuse_users(bundle: &Bundle) -> Result<(), CreateError> {
-    let namespaces = bundle
-        .spec()
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_ref());
-    let index = namespaces
-        .into_iter()
-        .flatten()
-        .position(|namespace| namespace.typ() == LinuxNamespaceType::User);
-    index.map_or(Ok(()), |index| {
-        let reason = "a Linux program of a pod with hostUsers: false is not run, guests alone are: \
-                      leave hostUsers out, or run the \
-                      program in a pod of its own";
-        Err(Refused {
-            field: format!("linux.namespaces[{index}]"),
-            reason: reason.to_owned(),
-        }
-        .into())
-    })
-}
-
-/// The process of a guest that is not known yet, in the cgroup of its container. Both go again when
-/// this is dropped.
-struct Forked {
-    // First: a cgroup with a process in it cannot be removed.
-    process: ForkedGuest<GuestProgram<Wasm>>,
-    cgroup: NewCgroup,
-}
-
-fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked, CreateError> {
-    let plan = Plan::of(
-        bundle.spec(),
-        bundle.folder(),
-        host.kernel_features,
-        &host.filters,
-    )?;
-    let cgroup = NewCgroup::make(host, bundle, new.options)?;
-    let (entrance, adopt) = (cgroup.join_method()?, |pid| {
-        cgroup.join_scope(pid).map_err(|error| error.to_string())
-    });
-    let process = guest_sandbox::fork(&host.zygote, new.id.clone(), plan, entrance, adopt)?;
-    Ok(Forked { process, cgroup })
-}
-
-fn guest_container(
-    bundle: Arc<Bundle>,
-    new: NewTask,
-    rootfs: OwnedFd,
-    guest: GuestModule,
-    forked: Forked,
-    sandbox: Option<Arc<Task>>,
-) -> Result<Built, CreateError> {
-    let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
-    // Of a layer it is known: its image names it.
-    let digest = if guest.digest.is_none() {
-        Digest::Asked
-    } else {
-        Digest::Unasked
-    };
-    let workload = GuestProgram::<Wasm>::new(&guest, wasi, digest)?;
-    let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
-    let loading = Loading::new(&guest, bundle.memory_limit(), &stdio)?;
-    let Forked { process, cgroup } = forked;
-    let pending = process.prepare(NewGuest {
-        workload,
-        stdio: for_guest(stdio),
-        rootfs,
-    })?;
-    let rest = GuestContainer {
-        bundle,
-        new,
-        guest,
-        cgroup,
-        io,
-        sandbox,
-        loading,
-    };
-    Ok(Built::Guest(Box::new(pending), Box::new(rest)))
-}
-
-fn native(
-    host: &Arc<Host>,
-    bundle: &Bundle,
-    new: NewTask,
-    root: &OwnedFd,
-) -> Result<Task, CreateError> {
-    let place = bundle.rootfs();
-    // Without mounts the root is a folder that somebody else looks after.
-    let is_ours = !new.rootfs.is_empty();
-    if is_ours {
-        mounted::attach(root, place.as_path())?;
-    }
-    let made = native_in(host, bundle, &new);
-    let Made {
-        process,
-        pidfd,
-        cgroup,
-        io,
-    } = made.inspect_err(|_| {
-        if is_ours {
-            mounted::detach(place.as_path());
-        }
-    })?;
-    let init = Process::new(&new.id, "", new.streams);
-    init.exists(process.pid(), Some(pidfd), Some(io));
-    Ok(Task::new(
-        new.id,
-        bundle,
-        Body::Native(process),
-        cgroup,
-        init,
-    ))
-}
-
-/// A Linux program that waits for its start.
-struct Made {
-    process: native_container::Container,
-    pidfd: Arc<OwnedFd>,
-    cgroup: Cgroup,
-    io: Io,
-}
-
-fn native_in(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Made, CreateError> {
-    let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
-    let cgroup = Cgroup::open(
-        &host.hierarchies,
-        driver(new.options),
-        &bundle.cgroups_path(),
-    )?;
-    let state = host.records.folder(&host.namespace, &new.id)?;
-    let systemd = driver(new.options) == Driver::Systemd;
-    let processes = pods_processes(host, bundle);
-    let (id, folder, stdio) = (
-        new.id.clone(),
-        bundle.folder().to_owned(),
-        for_native(stdio),
-    );
-    let wanted = NewContainer {
-        id,
-        bundle: folder,
-        state,
-        processes,
-        systemd,
-        stdio,
-    };
-    let process = native_container::create(wanted)?;
-    let pidfd = process::claim(process.pidfd()).inspect_err(|_| {
-        if let Err(error) = process.delete() {
-            tracing::warn!("cannot remove a container that could not be created: {error}");
-        }
-    })?;
-    Ok(Made {
-        process,
-        pidfd,
-        cgroup,
-        io,
-    })
-}
-
-/// What the spec of a sandbox says of its pod's processes: only a pod that sees the node's has no
-/// pid namespace there.
-fn processes_of(sandbox: &Bundle) -> Processes {
-    let namespaces = sandbox
-        .spec()
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_ref());
-    let own = namespaces
-        .into_iter()
-        .flatten()
-        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid);
-    if own { Processes::Own } else { Processes::Node }
-}
-
-/// Whose processes the containers of this one's pod see.
-fn pods_processes(host: &Host, bundle: &Bundle) -> Processes {
-    match bundle
-        .sandbox()
-        .and_then(|sandbox| host.task(sandbox).ok())
-        .as_deref()
-        .map(|task| &task.body)
-    {
-        Some(Body::Pod(pod)) => pod.processes,
-        _ => Processes::Own,
     }
 }

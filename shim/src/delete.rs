@@ -9,11 +9,11 @@ use crate::host::Host;
 use crate::mounted;
 use crate::task::{Body, Task};
 
-/// Removes the container, whose first process has exited.
+/// Removes the container after its first process has exited.
 ///
 /// # Errors
 /// If a part cannot be removed: its record stays then, and containerd may repeat the request.
-pub fn delete(host: &Arc<Host>, task: &Task) -> Result<(), TaskError> {
+pub(crate) fn delete(host: &Arc<Host>, task: &Task) -> Result<(), TaskError> {
     let failed = |what: &'static str| {
         move |error: Box<dyn std::error::Error + Send + Sync>| TaskError::Remove {
             id: task.id.clone(),

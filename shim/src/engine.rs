@@ -10,13 +10,13 @@ use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
 
 mod address_space;
-pub mod inspect;
+pub(crate) mod inspect;
 mod wasmedge;
 
-pub use wasmedge::WasmEdge as Wasm;
+pub(crate) use wasmedge::WasmEdge as Wasm;
 
 /// A WebAssembly engine. It lives in the container's process: one guest, then the process ends.
-pub trait Engine {
+pub(crate) trait Engine {
     /// A guest that is loaded and checked.
     type Prepared;
 
@@ -51,7 +51,7 @@ pub trait Engine {
 
 /// The reason why a guest cannot run.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum NotRunnable {
+pub(crate) enum NotRunnable {
     /// The text form does not parse.
     #[error("the WebAssembly text does not parse: {0}")]
     Text(String),
@@ -64,7 +64,7 @@ pub enum NotRunnable {
         /// The engine's reason.
         reason: String,
     },
-    /// The engine failed although the module is valid, in a process whose address space is limited.
+    /// The engine failed although the module is valid, in a process with a limited address space.
     #[error(
         "the engine cannot load the module ({reason}): the module is valid, and the container's \
          RLIMIT_AS allows {limit} bytes of address \

@@ -14,19 +14,15 @@ use shim_protocol::record::RecordError;
 use shim_protocol::wire::Malformed;
 use thiserror::Error;
 
-mod text;
-
-pub use text::{chain, presentable, presentable_name};
-
-use crate::paths::NodePath;
-use crate::process::Name;
+use crate::names::{NodePath, ProcessName};
+use crate::text::chain;
 use crate::workload::WorkloadError;
 use crate::workload::image::ImageError;
 
 /// A container, or a process in one, could not be made or changed. Each text names the object, what
 /// is wrong with it, and the next step.
 #[derive(Debug, Error)]
-pub enum CreateError {
+pub(crate) enum CreateError {
     /// The bundle's `config.json` cannot be used.
     #[error(
         "cannot read the OCI spec {file}: the bundle is damaged, delete the container and create \
@@ -112,8 +108,8 @@ pub enum CreateError {
          the container's memory limit leaves too little for it; raise resources.limits.memory"
     )]
     OutOfMemory {
-        /// Which process.
-        process: Name,
+        /// The process.
+        process: ProcessName,
     },
     /// The host has no file descriptor left.
     #[error(
@@ -166,7 +162,7 @@ pub enum CreateError {
 
 impl CreateError {
     /// Returns whether this host can make no more containers of some kind.
-    pub fn needs_new_host(&self) -> bool {
+    pub(crate) fn needs_new_host(&self) -> bool {
         matches!(
             self,
             Self::Sandbox(SandboxError::ZygoteLost(_)) | Self::Native(NativeError::ZygoteLost(_))
@@ -216,7 +212,7 @@ impl CreateError {
 
 /// A request about a task failed.
 #[derive(Debug, Error)]
-pub enum TaskError {
+pub(crate) enum TaskError {
     /// The container could not be created, or its process could not be controlled.
     #[error(transparent)]
     Create(#[from] CreateError),
@@ -255,13 +251,13 @@ pub enum TaskError {
     #[error("{process} has ended: process already finished")]
     Gone {
         /// The process.
-        process: Name,
+        process: ProcessName,
     },
     /// The verb is not allowed in this state.
     #[error("{process} is not in a state for that: {why}")]
     WrongState {
         /// The process.
-        process: Name,
+        process: ProcessName,
         /// The state, and the next step.
         why: &'static str,
     },
@@ -269,7 +265,7 @@ pub enum TaskError {
     #[error("{process} was not started yet, so it has no terminal; start it first")]
     NotStarted {
         /// The process.
-        process: Name,
+        process: ProcessName,
     },
     /// The sandbox container of a pod has no process.
     #[error(
@@ -290,7 +286,7 @@ pub enum TaskError {
     #[error("cannot send signal {signal} to {process}")]
     Signal {
         /// The process.
-        process: Name,
+        process: ProcessName,
         /// The signal's number.
         signal: u32,
         /// The cause.
@@ -383,7 +379,7 @@ mod tests {
     #[test]
     fn each_error_has_its_code() {
         let id = || "c1".to_owned();
-        let process = || Name {
+        let process = || ProcessName {
             container: id(),
             exec: String::new(),
         };
@@ -505,7 +501,7 @@ mod tests {
 
     #[test]
     fn whole_chain_reaches_the_user() {
-        let process = Name {
+        let process = ProcessName {
             container: "c1".to_owned(),
             exec: "e1".to_owned(),
         };

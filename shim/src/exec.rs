@@ -1,5 +1,5 @@
-//! Exec: a further process in a running container, which is a guest too, or a Linux program of the
-//! container's files.
+//! Exec: a further process in a running container, a guest or a Linux program of the container's
+//! files.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::blocking::blocking;
 use crate::engine::Wasm;
 use crate::error::{CreateError, TaskError};
 use crate::host::Host;
+use crate::lookup::{self, LookupOwner};
 use crate::process;
-use crate::program::{Digest, GuestProgram};
+use crate::program::{DigestReport, GuestProgram};
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, ExecProcess, GuestBody, MAX_EXEC_SETUPS, Task};
-use crate::verbs::blocking;
 use crate::wait::{EXEC_SETUP_TIMEOUT, until_ready};
 use crate::wasi::WasiContext;
-use crate::workload::lookup::{self, LookupOwner};
 use crate::workload::{self, CommandLine, Entrypoint, Workload};
 
-/// A process that runs now.
-pub struct Started {
-    /// Its number on the node.
-    pub pid: u32,
-    /// To wait for it.
-    pub pidfd: Arc<OwnedFd>,
-    /// The host's side of its streams.
-    pub io: Io,
+/// A process that was started.
+pub(crate) struct Started {
+    /// Its pid on the node.
+    pub(crate) pid: u32,
+    /// Its pidfd.
+    pub(crate) pidfd: Arc<OwnedFd>,
+    /// The host's end of its streams.
+    pub(crate) io: Io,
 }
 
-/// Starts `exec` in the container of `task`, and gives up when `cancelled` is ready before.
+/// Starts `exec` in the container of `task`, unless `cancelled` resolves before.
 ///
 /// # Errors
-/// When it cannot be run; then nothing of it is left.
-pub async fn start(
+/// If it cannot be run; nothing of it is left then.
+pub(crate) async fn start(
     host: &Arc<Host>,
     task: &Arc<Task>,
     exec: &Arc<ExecProcess>,
@@ -65,7 +65,7 @@ pub async fn start(
     }
 }
 
-/// Waits for the task's turn to set up a process.
+/// Waits for a permit to set up a process.
 async fn permit(
     task: &Task,
     cancelled: impl Future<Output = ()>,
@@ -94,12 +94,12 @@ fn in_native(task: &Task, exec: &ExecProcess) -> Result<Started, TaskError> {
         .map_err(CreateError::from)?;
     Ok(Started {
         pid: process.pid(),
-        pidfd: process::claim(process.pidfd())?,
+        pidfd: process::share_pidfd(process.pidfd())?,
         io,
     })
 }
 
-/// What it runs, looked up in the running container's files.
+/// Looks its program up in the running container's files.
 async fn look_up(
     host: &Arc<Host>,
     task: &Task,
@@ -125,11 +125,19 @@ async fn look_up(
         container: &task.id,
         pod: task.sandbox.as_deref(),
     };
-    let found = lookup::find(host, owner, files, command, &entrypoint.path).await?;
-    Ok(workload::of_exec(entrypoint, found, &body.guest)?)
+    let found = lookup::find(
+        &host.lookups,
+        &host.zygote,
+        owner,
+        files,
+        command,
+        &entrypoint.path,
+    )
+    .await?;
+    Ok(workload::for_exec(entrypoint, found, &body.guest)?)
 }
 
-/// Forks the process, and gives it its orders.
+/// Forks the process, and sends its setup request.
 fn set_up(
     host: &Host,
     task: &Task,
@@ -138,20 +146,20 @@ fn set_up(
 ) -> Result<(Pending, Io), CreateError> {
     let Body::Guest(body) = &task.body else {
         return Err(CreateError::Panicked(
-            "it took a program for a guest".to_owned(),
+            "the container runs no guest".to_owned(),
         ));
     };
     let command = command(&exec.spec);
-    let entrance = task.cgroup.join_method()?;
+    let join_method = task.cgroup.join_method()?;
     let (stdio, io) = streams::open(&exec.process.streams, Some(&exec.spec))?;
     let name = exec.process.id.exec.clone();
-    // Where systemd made the cgroup, a process can only be moved into it.
+    // If systemd made the cgroup, a process can only be moved into it.
     let join = |pid| task.cgroup.add(pid).map_err(|error| error.to_string());
     let pending = match workload {
         Workload::Guest(guest) => {
             let process = plan_of(host, body, exec, plan::WorkloadKind::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
-            let workload = GuestProgram::<Wasm>::new(&guest, wasi, Digest::Unasked)?;
+            let workload = GuestProgram::<Wasm>::new(&guest, wasi, DigestReport::Skipped)?;
             guest_sandbox::exec(
                 &host.zygote,
                 &body.process,
@@ -160,7 +168,7 @@ fn set_up(
                     process,
                     workload,
                     stdio: for_guest(stdio),
-                    entrance,
+                    entrance: join_method,
                 },
                 join,
             )?
@@ -179,7 +187,7 @@ fn set_up(
                 env,
                 cwd,
                 stdio: for_guest(stdio),
-                entrance,
+                entrance: join_method,
             };
             guest_sandbox::exec_native(&host.zygote, &body.process, wanted, join)?
         }
@@ -190,7 +198,7 @@ fn set_up(
 /// Names OOM as the cause if the kernel killed the process for lack of memory before it was ready.
 fn name_oom(task: &Task, exec: &ExecProcess, error: CreateError) -> CreateError {
     match error {
-        // Counted as reported: a later exit by SIGKILL is not taken for this one.
+        // Recorded as reported: a later exit by SIGKILL is not reported as this OOM kill.
         CreateError::Sandbox(SandboxError::Killed(_))
             if task
                 .cgroup
@@ -205,13 +213,13 @@ fn name_oom(task: &Task, exec: &ExecProcess, error: CreateError) -> CreateError 
     }
 }
 
-/// Lets a process run that is ready.
+/// Starts a process that is ready.
 fn run(process: &Guest, io: Io) -> Result<Started, CreateError> {
-    // Before it runs: what cannot be waited for must not.
-    let pidfd = process::claim(process.pidfd())?;
+    // Before the start: a process that cannot be waited for must not run.
+    let pidfd = process::share_pidfd(process.pidfd())?;
     process
         .start()
-        .inspect_err(|_| process::give_up(pidfd.as_fd()))?;
+        .inspect_err(|_| process::discard(pidfd.as_fd()))?;
     Ok(Started {
         pid: process.pid(),
         pidfd,

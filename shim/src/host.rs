@@ -21,13 +21,13 @@ use shim_protocol::host::{HostFiles, Retired};
 use shim_protocol::record::Records;
 
 use crate::error::TaskError;
+use crate::lookup::Lookups;
 use crate::task::Task;
 use crate::workload::hints::Hints;
 use crate::workload::image::{Containerd, ImageCache};
-use crate::workload::lookup::Lookups;
 use tasks::{Closed, Reservation, Tasks};
 
-pub mod tasks;
+pub(crate) mod tasks;
 
 /// How long a host without containers waits for another.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,41 +38,41 @@ const SHUTDOWN_DELAY: Duration = Duration::from_secs(1);
 const EVENT_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The state that the containers of one host share.
-pub struct Host {
+pub(crate) struct Host {
     /// containerd's namespace.
-    pub namespace: String,
+    pub(crate) namespace: String,
     /// containerd's image and content stores.
-    pub store: Containerd,
-    /// Wasm layers of images that were resolved before.
-    pub kept: ImageCache,
+    pub(crate) containerd: Containerd,
+    /// Layers and manifests of images.
+    pub(crate) image_cache: ImageCache,
     /// The queue of events for containerd.
-    pub events: Events,
+    pub(crate) events: Events,
     /// The log files of containers.
-    pub logs: Logs,
+    pub(crate) logs: Logs,
     /// The kinds of workload that containers ran before.
-    pub hints: Hints,
+    pub(crate) hints: Hints,
     /// Running look-ups of programs in containers' files.
-    pub lookups: Lookups,
+    pub(crate) lookups: Lookups,
     /// Forks guests.
-    pub zygote: Zygote,
+    pub(crate) zygote: Arc<Zygote>,
     /// The node's cgroup hierarchies.
-    pub hierarchies: Hierarchies,
+    pub(crate) hierarchies: Hierarchies,
     /// Features of the running kernel.
-    pub kernel_features: KernelFeatures,
+    pub(crate) kernel_features: KernelFeatures,
     /// Compiled system call filters.
-    pub filters: FilterCache,
+    pub(crate) filters: FilterCache,
     /// The launcher of this host's bundle.
-    pub launcher: PathBuf,
+    pub(crate) launcher: PathBuf,
     /// The socket on which this host listens.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// The records of containers.
-    pub records: Records,
+    pub(crate) records: Records,
     /// Maximum number of containers, for requests without options of their own.
-    pub max_containers: Option<NonZeroU32>,
+    pub(crate) max_containers: Option<NonZeroU32>,
     /// The files by which launchers find this host.
-    pub place: HostFiles,
+    pub(crate) place: HostFiles,
     /// The containers of this host.
-    pub tasks: Tasks<Task>,
+    pub(crate) tasks: Tasks<Task>,
 }
 
 impl Host {
@@ -80,7 +80,7 @@ impl Host {
     ///
     /// # Errors
     /// If there is none.
-    pub fn task(&self, id: &str) -> Result<Arc<Task>, TaskError> {
+    pub(crate) fn task(&self, id: &str) -> Result<Arc<Task>, TaskError> {
         self.tasks.get(id)
     }
 
@@ -88,7 +88,7 @@ impl Host {
     ///
     /// # Errors
     /// If there is none, or it could not be created.
-    pub async fn task_when_created(&self, id: &str) -> Result<Arc<Task>, TaskError> {
+    pub(crate) async fn task_when_created(&self, id: &str) -> Result<Arc<Task>, TaskError> {
         self.tasks.get_when_created(id).await
     }
 
@@ -97,7 +97,7 @@ impl Host {
     ///
     /// # Errors
     /// If the id is in use, the host is full, or it takes no more containers.
-    pub fn reserve(
+    pub(crate) fn reserve(
         &self,
         id: &str,
         limit: Option<u32>,
@@ -106,12 +106,12 @@ impl Host {
     }
 
     /// Removes the task of a deleted container.
-    pub fn remove_task(&self, id: &str) {
+    pub(crate) fn remove_task(&self, id: &str) {
         self.tasks.remove(id);
     }
 
     /// Takes no more containers: the next launcher starts another host. Existing containers stay.
-    pub async fn drain(self: &Arc<Self>) {
+    pub(crate) async fn drain(self: &Arc<Self>) {
         self.tasks.close(Closed::Draining);
         if let Err(error) = self
             .with_place(|host| host.place.lock()?.retire(&host.socket))
@@ -122,7 +122,7 @@ impl Host {
     }
 
     /// Waits until this host can end, and removes its socket.
-    pub async fn until_unneeded(self: &Arc<Self>) {
+    pub(crate) async fn until_unneeded(self: &Arc<Self>) {
         let mut count = self.tasks.count();
         loop {
             // Fails only if the sender is gone, and this host owns it.

@@ -1,58 +1,64 @@
-//! A containerd shim that runs WebAssembly images on WasmEdge. The modules, in the order in which a
-//! request visits them:
+//! The node host: a containerd shim that runs WebAssembly images on WasmEdge. The modules, in the
+//! order in which a request visits them:
 //!
 //! | module | takes → gives |
 //! |---|---|
-//! | [`serve`] | command line → the services on the inherited socket, until nobody needs them |
-//! | [`host`] | what all containers share; which there are; how long the host lives |
-//! | [`service`] | containerd's Task API → [`verbs`] |
-//! | [`request`] | whether containerd still waits for the answer |
-//! | [`verbs`] | request → verdict → deed → response and event |
-//! | [`lifecycle`] | (state, verb) → verdict |
+//! | `serve` | command line → the services on the inherited socket, until the host is idle |
+//! | `host` | the state that all containers share, their tasks, and the decision when the host ends |
+//! | `service` | containerd's Task and Sandbox APIs → `verbs` |
+//! | `request` | whether containerd still waits for the response |
+//! | `verbs` | request → verdict → action → response and event |
+//! | `lifecycle` | (state, verb) → verdict |
+//! | `bundle` | bundle folder → the OCI spec and CRI's annotations |
 //! | `options` | request, bundle and pod → runtime options |
-//! | [`create`] | bundle → container |
-//! | [`oom`] | a guest that the kernel killed for memory while it was loaded → a container that ends by it |
-//! | [`bundle`] | bundle folder → the OCI spec and what Kubernetes says in annotations |
-//! | [`workload`] | command line, image and files → what to run |
-//! | [`wasi`] | command line → what the guest sees of the world |
-//! | [`program`] | guest → what crosses into the process that runs it |
-//! | [`engine`] | guest and world → [`outcome`]; in the guest's process |
-//! | [`outcome`] | how a guest ended → exit code and words |
-//! | [`task`] | a container from Create to Delete |
-//! | [`process`] | one of its processes: signalled, waited for, told of |
-//! | [`exec`] | a further process in it |
-//! | [`wait`] | a process that is set up → one that waits for its start, in time or not at all |
-//! | [`delete`] | what is left of it goes |
-//! | [`streams`], [`mounted`] | descriptors and mounts, handed from one crate to the other |
+//! | `create` | bundle → container; the path to the first guest instruction starts here |
+//! | `workload` | command line, image and files → guest or Linux program |
+//! | `lookup` | entrypoint and files → file, by a separate process with a time limit |
+//! | `streams`, `mounted` | standard streams and root, handed to the crate that makes the process |
+//! | `wasi` | command line → WASI context |
+//! | `program` | guest → setup request, and what its process does with it |
+//! | `engine` | guest and WASI context → `outcome`; in the guest's process |
+//! | `outcome` | end of a guest → exit code and text |
+//! | `wait` | process under set-up → process that waits for its start, within a time limit |
+//! | `oom` | guest that was OOM-killed while it was loaded → container that exits when started |
+//! | `task` | a container, from Create to Delete |
+//! | `process` | a process of it: signals, exit, waiters |
+//! | `exec` | a further process in a container |
+//! | `delete` | removal of a container |
 //!
-//! Around them stand crates that know nothing of each other: `shim-protocol` (what launcher and
-//! host agree on), `guest-sandbox`, `native-container`, `pod-sandbox` (three ways to make a
-//! container), `container-cgroup`, `container-io` and `host-reports`.
+//! Below all of them: `blocking` (threads that may block), `error` (the table from our errors to
+//! containerd's codes), `text` and `names` (texts and names in messages). The modules form a tree:
+//! none of them uses one that uses it.
 //!
-//! [`paths`] marks paths of the node; [`error`] is the one table from our errors to containerd's
-//! codes.
+//! The crates around this one do not know each other: `shim-protocol` (the agreement of launcher
+//! and host), `guest-sandbox`, `native-container`, `pod-sandbox` (three ways to make a container),
+//! `container-cgroup`, `container-io` and `host-reports`.
 
 pub mod serve;
-pub mod host;
-pub mod service;
-pub mod request;
+
+mod host;
+mod service;
+mod request;
 mod verbs;
-pub mod lifecycle;
-pub mod create;
+mod lifecycle;
+mod bundle;
 mod options;
-pub mod oom;
-pub mod bundle;
-pub mod workload;
-pub mod wasi;
-pub mod program;
-pub mod engine;
-pub mod outcome;
-pub mod task;
-pub mod process;
-pub mod exec;
-pub mod wait;
-pub mod delete;
-pub mod streams;
-pub mod mounted;
-pub mod paths;
-pub mod error;
+mod create;
+mod workload;
+mod lookup;
+mod streams;
+mod mounted;
+mod wasi;
+mod program;
+mod engine;
+mod outcome;
+mod wait;
+mod oom;
+mod task;
+mod process;
+mod exec;
+mod delete;
+mod blocking;
+mod error;
+mod text;
+mod names;

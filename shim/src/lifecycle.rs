@@ -15,7 +15,7 @@
 
 /// The state of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It is set up and not started.
     Created,
     /// It runs.
@@ -28,7 +28,7 @@ pub enum State {
 
 /// An operation that containerd requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Run the process.
     Start,
     /// Send a signal that the process may handle.
@@ -49,7 +49,7 @@ pub enum Verb {
 
 /// The decision on a verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Do it.
     Do,
     /// Do it, then thaw the container: a frozen process dies only after that.
@@ -64,7 +64,7 @@ pub enum Verdict {
 
 impl State {
     /// Decides on `verb`.
-    pub fn verdict(self, verb: Verb) -> Verdict {
+    pub(crate) fn verdict(self, verb: Verb) -> Verdict {
         match (self, verb) {
             (Self::Created, Verb::Start)
             | (Self::Created | Self::Running, Verb::Signal | Verb::Kill)
@@ -94,7 +94,7 @@ impl State {
     /// Returns the state after `verb`, which was not refused, is done. A signal changes it later,
     /// by the exit of the process.
     #[must_use]
-    pub fn after(self, verb: Verb) -> Self {
+    pub(crate) fn after(self, verb: Verb) -> Self {
         match (self, verb) {
             (Self::Created, Verb::Start) | (Self::Paused, Verb::Resume | Verb::Kill) => {
                 Self::Running

@@ -14,7 +14,7 @@ use crate::error::CreateError;
 ///
 /// # Errors
 /// If the kernel refuses.
-pub fn attach(root: &OwnedFd, place: &Path) -> Result<(), CreateError> {
+pub(crate) fn attach(root: &OwnedFd, place: &Path) -> Result<(), CreateError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     let moved = move_mount(root, "", CWD, place, flags);
     moved.map_err(|errno| CreateError::Attach {
@@ -25,6 +25,6 @@ pub fn attach(root: &OwnedFd, place: &Path) -> Result<(), CreateError> {
 
 /// Unmounts everything at `place`. containerd, which unmounts too before it removes the bundle, may
 /// have been faster: then nothing is mounted there (EINVAL) or the folder is gone.
-pub fn detach(place: &Path) {
+pub(crate) fn detach(place: &Path) {
     while unmount(place, UnmountFlags::DETACH).is_ok() {}
 }

@@ -1,4 +1,4 @@
-//! Guests that the kernel kills for lack of memory while they are loaded.
+//! OOM kills of guests while they are loaded.
 //!
 //! Create succeeds all the same. The container exits when it is started, by SIGKILL and with an OOM
 //! event, so Kubernetes shows `OOMKilled`. If Create failed, Kubernetes would show `StartError`.
@@ -9,12 +9,13 @@ use container_cgroup::Cgroup;
 use container_io::Stdio;
 use guest_sandbox::{Guest, Killed, SandboxError};
 
-use crate::error::{CreateError, presentable_name};
+use crate::error::CreateError;
+use crate::text::presentable_name;
 use crate::workload::GuestModule;
 
-/// What a report needs to name of a guest that is being loaded.
+/// The facts about a guest that is being loaded, for a report.
 #[derive(Debug)]
-pub struct Loading {
+pub(crate) struct Loading {
     origin: String,
     /// The size of the guest's file, in bytes.
     size: u64,
@@ -25,11 +26,11 @@ pub struct Loading {
 }
 
 impl Loading {
-    /// `guest`, in a container with this memory limit and the streams `stdio`.
+    /// Describes `guest` in a container with this memory limit and the streams `stdio`.
     ///
     /// # Errors
-    /// When this process may open no more files.
-    pub fn new(
+    /// If this process has no file descriptor left.
+    pub(crate) fn new(
         guest: &GuestModule,
         limit: Option<u64>,
         stdio: &Stdio,
@@ -45,11 +46,11 @@ impl Loading {
     }
 
     /// Returns the guest of a killed process and writes the cause to the container's standard
-    /// error, if the kernel killed it for lack of memory.
+    /// error, if it was an OOM kill.
     ///
     /// # Errors
-    /// When another process killed it.
-    pub fn report_oom(self, killed: Killed, cgroup: &Cgroup) -> Result<Guest, SandboxError> {
+    /// If another process killed it.
+    pub(crate) fn report_oom(self, killed: Killed, cgroup: &Cgroup) -> Result<Guest, SandboxError> {
         if !cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
             return Err(SandboxError::Killed(killed));
         }
@@ -82,7 +83,7 @@ fn report(origin: &str, size: u64, limit: Option<u64>, peak: Option<u64>) -> Str
     )
 }
 
-/// A number of bytes in the largest unit of which it has one.
+/// Formats a number of bytes in the largest fitting unit.
 fn in_units(bytes: u64) -> String {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;

@@ -23,8 +23,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Returns the outcome of a guest whose calls are nested deeper than `limit` allows, with any
-    /// engine.
+    /// Returns the outcome of calls that are nested deeper than `limit` allows, with any engine.
     pub(crate) fn stack_exhausted(limit: &str) -> Self {
         Self::Trapped(format!(
             "call stack exhausted: the limit is {limit}; look for a recursion that does not end"

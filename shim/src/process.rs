@@ -1,10 +1,9 @@
-//! One process of a container: its first one, or one that exec added.
+//! A process of a container: the first one, or an exec.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use container_io::{Io, Streams};
@@ -16,42 +15,42 @@ use tokio::sync::{Notify, watch};
 
 use crate::error::{CreateError, TaskError};
 use crate::lifecycle::{State, Verb, Verdict};
+use crate::names::ProcessName;
 use crate::outcome::{NOT_RUNNABLE, SIGNAL_BASE};
 
-/// How and when a process ended.
+/// The exit of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exit {
-    /// The exit code, or 128 plus the signal that ended the process.
-    pub status: u32,
-    /// When.
-    pub at: SystemTime,
+pub(crate) struct Exit {
+    /// The exit code, or 128 plus the signal that killed the process.
+    pub(crate) status: u32,
+    /// The time of the exit.
+    pub(crate) at: SystemTime,
 }
 
 impl Exit {
-    /// The end by `signal`, now.
-    pub fn by_signal(signal: Signal) -> Self {
+    /// Returns the exit by `signal`, now.
+    pub(crate) fn by_signal(signal: Signal) -> Self {
         Self {
             status: u32::from(SIGNAL_BASE) + signal.as_raw().unsigned_abs(),
             at: SystemTime::now(),
         }
     }
 
-    /// The end of what could not be run, now.
-    pub fn of_the_unrunnable() -> Self {
+    /// Returns the exit of a process that could not be run, now.
+    pub(crate) fn not_runnable() -> Self {
         Self {
             status: u32::from(NOT_RUNNABLE),
             at: SystemTime::now(),
         }
     }
 
-    /// Whether nothing but SIGKILL can have ended it, which is what the kernel sends when memory is
-    /// out.
-    pub fn is_kill(self) -> bool {
+    /// Returns whether SIGKILL ended it, which is the signal that the kernel sends on OOM.
+    pub(crate) fn is_kill(self) -> bool {
         self.status == u32::from(SIGNAL_BASE) + SIGKILL
     }
 
-    /// What the kernel says of an end, at `at`.
-    fn of(status: &WaitIdStatus, at: SystemTime) -> Self {
+    /// Converts a wait status of the time `at`.
+    fn from_status(status: &WaitIdStatus, at: SystemTime) -> Self {
         let code = status
             .exit_status()
             .and_then(|code| u32::try_from(code).ok());
@@ -66,87 +65,57 @@ impl Exit {
     }
 }
 
-/// The number of the signal that nothing survives.
-pub const SIGKILL: u32 = 9;
+/// The number of SIGKILL.
+pub(crate) const SIGKILL: u32 = 9;
 
-/// The signal that containerd means.
+/// Converts a signal's number.
 ///
 /// # Errors
-/// When there is none of that number.
-pub fn signal(number: u32) -> Result<Signal, TaskError> {
+/// If there is no such signal.
+pub(crate) fn signal(number: u32) -> Result<Signal, TaskError> {
     container_cgroup::signal(number).ok_or(TaskError::NoSignal { signal: number })
 }
 
 /// A process, from Create or Exec to Delete.
 #[derive(Debug)]
-pub struct Process {
-    /// The container's id, and the exec's; the latter is empty for the first process.
-    pub id: Name,
+pub(crate) struct Process {
+    /// The ids of the container and the exec.
+    pub(crate) id: ProcessName,
     /// The names of its standard streams.
-    pub streams: Streams,
-    life: Mutex<Life>,
+    pub(crate) streams: Streams,
+    lifecycle: Mutex<Lifecycle>,
     running: OnceLock<Running>,
-    side: Mutex<Side>,
-    ended: watch::Sender<Option<Exit>>,
-    /// Whether its exit is not to be reported yet.
+    io: Mutex<HostIo>,
+    exit: watch::Sender<Option<Exit>>,
+    /// Whether the exit must not be published yet.
     exit_is_held: AtomicBool,
     exit_released: Notify,
-    /// Held while something about this process is made true and told, so that events leave in the
-    /// order of what happened.
-    pub turn: tokio::sync::Mutex<()>,
-}
-
-/// By what containerd knows a process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
-    /// The container's id.
-    pub container: String,
-    /// The exec's id; empty for the first process.
-    pub exec: String,
-}
-
-impl Name {
-    /// What events call it: the exec's id, or the container's.
-    pub fn of_events(&self) -> &str {
-        if self.exec.is_empty() {
-            &self.container
-        } else {
-            &self.exec
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.exec.as_str() {
-            "" => write!(f, "task {}", self.container),
-            exec => write!(f, "process {exec} of task {}", self.container),
-        }
-    }
+    /// Held during a change of the process and its event, so that events are sent in the order of
+    /// the changes.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
-struct Life {
+struct Lifecycle {
     state: State,
-    /// Whether it was sent what nothing survives.
-    is_doomed: bool,
+    /// Whether SIGKILL was sent, or is about to be sent.
+    is_kill_pending: bool,
 }
 
-/// The host's side of a process's streams.
+/// The host's end of a process's streams.
 #[derive(Debug, Default)]
-struct Side {
-    /// Kept until the process is forgotten: output that nobody has read yet is in it.
+struct HostIo {
+    /// Kept until the process is deleted: it has output that was not read yet.
     io: Option<Arc<Io>>,
     input: Input,
 }
 
-/// Whether more may come on the standard input. A client whose input is short says that it ends
-/// before its process exists.
+/// The state of standard input. A client with short input closes it before the process exists.
 #[derive(Debug, Clone, Copy, Default)]
 enum Input {
     #[default]
     Open,
-    Ended,
+    Closed,
 }
 
 #[derive(Debug)]
@@ -157,59 +126,58 @@ struct Running {
 }
 
 impl Process {
-    /// One that does not exist yet.
-    pub fn new(container: &str, exec: &str, streams: Streams) -> Self {
+    /// Creates the state of a process that does not exist yet.
+    pub(crate) fn new(container: &str, exec: &str, streams: Streams) -> Self {
         Self {
-            id: Name {
+            id: ProcessName {
                 container: container.to_owned(),
                 exec: exec.to_owned(),
             },
             streams,
-            life: Mutex::new(Life {
+            lifecycle: Mutex::new(Lifecycle {
                 state: State::Created,
-                is_doomed: false,
+                is_kill_pending: false,
             }),
             running: OnceLock::new(),
-            side: Mutex::default(),
-            ended: watch::Sender::new(None),
+            io: Mutex::default(),
+            exit: watch::Sender::new(None),
             exit_is_held: AtomicBool::new(false),
             exit_released: Notify::new(),
             turn: tokio::sync::Mutex::new(()),
         }
     }
 
-    /// From now on it exists.
-    pub fn exists(&self, pid: u32, pidfd: Option<Arc<OwnedFd>>, io: Option<Io>) {
-        // A process comes to be once; a second number for it would be a mistake of ours, and the
-        // first one stays true.
+    /// Attaches the operating system's process, once it exists.
+    pub(crate) fn attach(&self, pid: u32, pidfd: Option<Arc<OwnedFd>>, io: Option<Io>) {
+        // A process is attached once. A second call would be a bug, and keeps the first pid.
         let _ = self.running.set(Running { pid, pidfd });
-        let mut side = lock(&self.side);
-        side.io = io.map(Arc::new);
-        if let (Some(io), Input::Ended) = (&side.io, side.input) {
+        let mut host_io = failures::lock_ignoring_poison(&self.io);
+        host_io.io = io.map(Arc::new);
+        if let (Some(io), Input::Closed) = (&host_io.io, host_io.input) {
             io.close_input();
         }
     }
 
-    /// Its number on the node; 0 while it does not exist.
-    pub fn pid(&self) -> u32 {
+    /// Returns the pid on the node; 0 while there is no process.
+    pub(crate) fn pid(&self) -> u32 {
         self.running.get().map_or(0, |running| running.pid)
     }
 
-    /// By which it can be waited for and joined.
-    pub fn pidfd(&self) -> Option<&Arc<OwnedFd>> {
+    /// Returns the pidfd; none while there is no process, and for a pod's thread.
+    pub(crate) fn pidfd(&self) -> Option<&Arc<OwnedFd>> {
         self.running.get()?.pidfd.as_ref()
     }
 
-    /// Where it is in its life.
-    pub fn state(&self) -> State {
-        lock(&self.life).state
+    /// Returns the state.
+    pub(crate) fn state(&self) -> State {
+        failures::lock_ignoring_poison(&self.lifecycle).state
     }
 
-    /// Whether `verb` may be done now.
+    /// Checks whether `verb` is allowed now.
     ///
     /// # Errors
-    /// When it may not.
-    pub fn allows(&self, verb: Verb) -> Result<Verdict, TaskError> {
+    /// If it is not.
+    pub(crate) fn check(&self, verb: Verb) -> Result<Verdict, TaskError> {
         match self.state().verdict(verb) {
             Verdict::Refuse(why) => Err(TaskError::WrongState {
                 process: self.id.clone(),
@@ -222,51 +190,51 @@ impl Process {
         }
     }
 
-    /// `verb` is done.
-    pub fn did(&self, verb: Verb) {
-        let mut life = lock(&self.life);
-        life.state = life.state.after(verb);
-        drop(life);
+    /// Advances the state after `verb` was done.
+    pub(crate) fn advance(&self, verb: Verb) {
+        let mut lifecycle = failures::lock_ignoring_poison(&self.lifecycle);
+        lifecycle.state = lifecycle.state.after(verb);
+        drop(lifecycle);
         if verb == Verb::Start {
             self.release_exit();
         }
     }
 
-    /// Holds the report of its exit back until it is started or signalled. It was killed while it
-    /// was created, and containerd takes a container that exits before its start for one that could
-    /// not be started.
-    pub fn hold_exit(&self) {
+    /// Holds the exit back until the process is started or signalled. It was killed while it was
+    /// created, and containerd treats a container that exits before its start as one that failed to
+    /// start.
+    pub(crate) fn hold_exit(&self) {
         self.exit_is_held.store(true, Ordering::Release);
     }
 
-    /// Lets its exit be reported.
-    pub fn release_exit(&self) {
+    /// Allows the exit to be published.
+    pub(crate) fn release_exit(&self) {
         self.exit_released.notify_one();
     }
 
-    /// Waits until its exit may be reported.
-    pub async fn exit_may_be_reported(&self) {
+    /// Waits until the exit may be published.
+    pub(crate) async fn wait_for_release(&self) {
         if self.exit_is_held.load(Ordering::Acquire) {
             self.exit_released.notified().await;
         }
     }
 
-    /// It is about to be sent what nothing survives. Said before that is sent: whoever freezes it
-    /// meanwhile sees, after it has said that it is frozen, that it must not stay so.
-    pub fn is_doomed(&self) {
-        lock(&self.life).is_doomed = true;
+    /// Marks that SIGKILL is about to be sent. A pause that is under way checks the mark after it
+    /// has set its state, and thaws the process.
+    pub(crate) fn mark_kill_pending(&self) {
+        failures::lock_ignoring_poison(&self.lifecycle).is_kill_pending = true;
     }
 
-    /// Whether it was [doomed](Self::is_doomed).
-    pub fn was_doomed(&self) -> bool {
-        lock(&self.life).is_doomed
+    /// Returns whether SIGKILL was sent, or is about to be sent.
+    pub(crate) fn is_kill_pending(&self) -> bool {
+        failures::lock_ignoring_poison(&self.lifecycle).is_kill_pending
     }
 
-    /// Sends `signal`.
+    /// Sends `signal`. A process that has exited already is not an error.
     ///
     /// # Errors
-    /// When the kernel refuses. A process that has just ended is no error: it is what was wanted.
-    pub fn signal(&self, signal: Signal) -> Result<(), TaskError> {
+    /// If the kernel refuses.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), TaskError> {
         self.release_exit();
         let Some(pidfd) = self.pidfd() else {
             return Ok(());
@@ -284,45 +252,47 @@ impl Process {
         }
     }
 
-    /// It has ended; those who wait are not told yet.
-    pub fn is_over(&self) {
-        lock(&self.life).state = State::Exited;
+    /// Marks the process as exited; waiters are notified later.
+    pub(crate) fn mark_exited(&self) {
+        failures::lock_ignoring_poison(&self.lifecycle).state = State::Exited;
     }
 
-    /// Tells those who wait how it ended.
-    pub fn tell(&self, exit: Exit) {
-        self.ended.send_replace(Some(exit));
+    /// Publishes the exit to waiters.
+    pub(crate) fn publish_exit(&self, exit: Exit) {
+        self.exit.send_replace(Some(exit));
     }
 
-    /// How it ended, once that was told.
-    pub fn exit(&self) -> Option<Exit> {
-        *self.ended.borrow()
+    /// Returns the exit, once it was published.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        *self.exit.borrow()
     }
 
-    /// Waits until it has ended and all that it wrote has left us.
-    pub async fn wait(&self) -> Exit {
-        let mut ended = self.ended.subscribe();
-        let told = ended.wait_for(Option::is_some).await;
-        told.ok()
+    /// Waits until the exit is published, after all output was drained.
+    pub(crate) async fn wait(&self) -> Exit {
+        let mut exit = self.exit.subscribe();
+        let published = exit.wait_for(Option::is_some).await;
+        published
+            .ok()
             .and_then(|exit| *exit)
-            .expect("the sender is this process's own, and it sends what is waited for")
+            .expect("this process owns the sender, and the sent value is Some")
     }
 
+    /// Closes the host's end of standard input, now or as soon as the process exists.
     /// Closes our end of its standard input, now or as soon as it exists.
-    pub fn close_input(&self) {
-        let mut side = lock(&self.side);
-        side.input = Input::Ended;
-        if let Some(io) = &side.io {
+    pub(crate) fn close_input(&self) {
+        let mut host_io = failures::lock_ignoring_poison(&self.io);
+        host_io.input = Input::Closed;
+        if let Some(io) = &host_io.io {
             io.close_input();
         }
     }
 
-    /// Sets the size of its terminal.
+    /// Sets the size of the terminal.
     ///
     /// # Errors
-    /// When it has none.
-    pub fn resize(&self, columns: u16, rows: u16) -> Result<(), TaskError> {
-        match &lock(&self.side).io {
+    /// If it has none.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) -> Result<(), TaskError> {
+        match &failures::lock_ignoring_poison(&self.io).io {
             Some(io) => Ok(io.resize(columns, rows)?),
             None => Err(TaskError::NotStarted {
                 process: self.id.clone(),
@@ -330,43 +300,43 @@ impl Process {
         }
     }
 
-    /// Waits, not for ever, until what it wrote was read.
-    pub async fn drained(&self) {
-        let io = lock(&self.side).io.clone();
+    /// Waits, for a bounded time, until the output was read.
+    pub(crate) async fn drain(&self) {
+        let io = failures::lock_ignoring_poison(&self.io).io.clone();
         if let Some(io) = io {
             io.drain().await;
         }
     }
 }
 
-/// The pidfd of a process that was just made, to be shared by who signals it and who waits for it.
-/// Where none is to be had the process ends: nobody could wait for it.
+/// Copies the pidfd of a new process, so that signalling and waiting can share it. If that fails,
+/// kills the process, for which nothing could wait.
 ///
 /// # Errors
-/// When this process may open no more files.
-pub fn claim(pidfd: BorrowedFd<'_>) -> Result<Arc<OwnedFd>, CreateError> {
-    claim_by(pidfd, |pidfd| pidfd.try_clone_to_owned())
+/// If this process has no file descriptor left.
+pub(crate) fn share_pidfd(pidfd: BorrowedFd<'_>) -> Result<Arc<OwnedFd>, CreateError> {
+    share_by(pidfd, |pidfd| pidfd.try_clone_to_owned())
 }
 
-fn claim_by(
+fn share_by(
     pidfd: BorrowedFd<'_>,
     copy: impl FnOnce(BorrowedFd<'_>) -> io::Result<OwnedFd>,
 ) -> Result<Arc<OwnedFd>, CreateError> {
     copy(pidfd).map(Arc::new).map_err(|error| {
-        give_up(pidfd);
+        discard(pidfd);
         CreateError::Descriptors(error)
     })
 }
 
-/// Ends a process that was made and is of no use to anybody, and waits for its end. Blocks.
-pub fn give_up(pidfd: BorrowedFd<'_>) {
-    if let Err(error) = end(pidfd) {
-        tracing::warn!("a process that nobody waits for may be left: {error}");
+/// Kills a process that cannot be used, and reaps it. Blocks.
+pub(crate) fn discard(pidfd: BorrowedFd<'_>) {
+    if let Err(error) = kill_and_reap(pidfd) {
+        tracing::warn!("cannot reap an unused process: {error}");
     }
 }
 
-/// Kills a child of ours and waits for its end. Blocks.
-fn end(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
+/// Kills a child of this process and reaps it. Blocks.
+fn kill_and_reap(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
     match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => {}
         Err(errno) => return Err(errno.into()),
@@ -376,21 +346,21 @@ fn end(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
     })?;
     Ok(ended.map_or_else(
         || Exit::by_signal(Signal::KILL),
-        |status| Exit::of(&status, SystemTime::now()),
+        |status| Exit::from_status(&status, SystemTime::now()),
     ))
 }
 
-/// Waits for the process behind `pidfd`, a child of ours. One that cannot be watched is killed: it
-/// would run on after its end was told.
+/// Waits for the exit of the process behind `pidfd`, a child of this process, and reaps it. If it
+/// cannot be watched, it is killed: it would run on after its exit was published.
 ///
 /// # Errors
-/// When somebody else has waited for it.
-pub async fn end_of(pidfd: Arc<OwnedFd>) -> io::Result<Exit> {
+/// If it was reaped elsewhere.
+pub(crate) async fn wait_for_exit(pidfd: Arc<OwnedFd>) -> io::Result<Exit> {
     let watched = match readable(Arc::clone(&pidfd)) {
         Ok(watched) => watched,
         Err(error) => {
             tracing::error!("a process that cannot be watched is killed: {error}");
-            return tokio::task::spawn_blocking(move || end(pidfd.as_fd())).await?;
+            return tokio::task::spawn_blocking(move || kill_and_reap(pidfd.as_fd())).await?;
         }
     };
     loop {
@@ -400,31 +370,26 @@ pub async fn end_of(pidfd: Arc<OwnedFd>) -> io::Result<Exit> {
             WaitId::PidFd(pidfd.as_fd()),
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
         ) {
-            Ok(Some(status)) => return Ok(Exit::of(&status, at)),
+            Ok(Some(status)) => return Ok(Exit::from_status(&status, at)),
             Ok(None) | Err(Errno::INTR) => ready.clear_ready(),
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
-/// `fd`, to be waited for until it is readable.
+/// Registers `fd` with the runtime, to wait until it is readable.
 ///
 /// # Errors
-/// When the runtime can watch no more.
+/// If the runtime cannot watch it.
 #[expect(
     unsafe_code,
-    reason = "a runtime that watches a descriptor must be sure that it stays open"
+    reason = "a descriptor must stay open while the runtime watches it"
 )]
-pub fn readable(fd: impl Into<Arc<OwnedFd>>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
-    // SAFETY: an OwnedFd is open, and it is the same descriptor until it is dropped, which happens
-    // no earlier than that the AsyncFd drops its share of it, and that does so last.
+pub(crate) fn readable(fd: impl Into<Arc<OwnedFd>>) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: an OwnedFd is open, and is the same descriptor until it is dropped. That happens
+    // after the AsyncFd has dropped its share of it, which is its last action.
     let watched = unsafe { AsyncFd::register_with_interest(fd.into(), Interest::READABLE) };
     watched.map_err(io::Error::from)
-}
-
-/// A lock whose holder panicked guards plain values, which are whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

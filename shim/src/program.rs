@@ -8,8 +8,9 @@ use guest_sandbox::{SandboxError, WireFd, Workload};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, NotRunnable};
-use crate::error::{CreateError, presentable};
+use crate::error::CreateError;
 use crate::outcome::Outcome;
+use crate::text::presentable;
 use crate::wasi::WasiContext;
 use crate::workload::kind::without_byte_order_mark;
 use crate::workload::{Bytes, Form, GuestModule, digest, read_all};
@@ -17,21 +18,21 @@ use crate::workload::{Bytes, Form, GuestModule, digest, read_all};
 /// Whether the guest's process reports the digest of its bytes. The host has no use for that of an
 /// exec, which a probe starts every few seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Digest {
+pub(crate) enum DigestReport {
     /// It reports the digest.
-    Asked,
+    Wanted,
     /// It does not compute the digest.
-    Unasked,
+    Skipped,
 }
 
 /// A guest for engine `E`.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
-pub struct GuestProgram<E> {
+pub(crate) struct GuestProgram<E> {
     file: Source,
     form: Form,
     origin: String,
-    digest: Digest,
+    digest: DigestReport,
     function: String,
     wasi: WasiContext,
     #[serde(skip)]
@@ -46,7 +47,7 @@ enum Source {
 }
 
 /// A guest that engine `E` has loaded, with its name for messages.
-pub struct Ready<E: Engine> {
+pub(crate) struct Ready<E: Engine> {
     prepared: E::Prepared,
     origin: String,
     digest: Option<String>,
@@ -57,10 +58,10 @@ impl<E: Engine> GuestProgram<E> {
     ///
     /// # Errors
     /// If this process has no file descriptor left.
-    pub fn new(
+    pub(crate) fn new(
         guest: &GuestModule,
         wasi: WasiContext,
-        digest: Digest,
+        digest: DigestReport,
     ) -> Result<Self, CreateError> {
         let file = match &guest.bytes {
             Bytes::Memory(file) => Source::Memory(WireFd::new(
@@ -107,7 +108,7 @@ impl<E: Engine> Workload for GuestProgram<E> {
         };
         let bytes = read(file, form).map_err(|error| refused(error.to_string()))?;
         // Computed in this process, because the host does not read files that a user can write.
-        let digest = (digest == Digest::Asked).then(|| digest::of(&bytes));
+        let digest = (digest == DigestReport::Wanted).then(|| digest::of(&bytes));
         let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
         let prepared =
             E::prepare(&binary, &function, &wasi).map_err(|error| refused(error.to_string()))?;

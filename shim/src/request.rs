@@ -13,16 +13,18 @@ tokio::task_local! {
 
 /// The caller's side of a request. It is dropped when the caller cancels.
 #[derive(Debug)]
-pub struct Caller(#[expect(dead_code, reason = "its drop is what is watched")] watch::Sender<()>);
+pub(crate) struct Caller(
+    #[expect(dead_code, reason = "its drop is what is watched")] watch::Sender<()>,
+);
 
-/// Returns a caller, and `work` in whose task [`cancelled`] follows that caller.
-pub fn with_caller<W: Future>(work: W) -> (Caller, impl Future<Output = W::Output>) {
+/// Returns a caller, and `work`, within which [`cancelled`] follows that caller.
+pub(crate) fn with_caller<W: Future>(work: W) -> (Caller, impl Future<Output = W::Output>) {
     let (caller, waits) = watch::channel(());
     (Caller(caller), CALLER.scope(waits, work))
 }
 
 /// Waits until the caller of this task's request cancels it; forever if there is no caller.
-pub async fn cancelled() {
+pub(crate) async fn cancelled() {
     match CALLER.try_with(Clone::clone) {
         Ok(mut caller) => while caller.changed().await.is_ok() {},
         Err(_) => future::pending().await,

@@ -32,12 +32,12 @@ use tracing::level_filters::LevelFilter;
 use crate::engine::{Engine as _, Wasm};
 use crate::host::Host;
 use crate::host::tasks::Tasks;
+use crate::lookup::Lookups;
 use crate::process;
 use crate::service::Service;
 use crate::service::sandbox::Sandboxes;
 use crate::workload::hints::Hints;
 use crate::workload::image::{Containerd, ImageCache};
-use crate::workload::lookup::Lookups;
 
 /// The name under which containerd knows this runtime.
 const RUNTIME: &str = "io.containerd.wasmedge.v1";
@@ -122,7 +122,8 @@ fn listener() -> UnixListener {
     UnixListener::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) })
 }
 
-/// The launcher of the bundle on whose loader this process runs: `lib/ld-… bin/wasmedge-host`.
+/// Returns the launcher of this process's bundle, which the loader's path shows: the command line
+/// is `lib/ld-… bin/wasmedge-host`.
 fn launcher() -> Result<PathBuf> {
     let loader = std::fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
     let root = loader
@@ -153,11 +154,11 @@ async fn host(
     );
     let host = Arc::new(Host {
         records: Records::new(&address),
-        store: Containerd::new(address, namespace.clone()),
+        containerd: Containerd::new(address, namespace.clone()),
         namespace,
         events,
         logs,
-        zygote,
+        zygote: Arc::new(zygote),
         hierarchies: Hierarchies::find()?,
         kernel_features: KernelFeatures::read(),
         filters: FilterCache::new()
@@ -166,7 +167,7 @@ async fn host(
         max_containers,
         place: HostFiles::from_socket(&socket, key),
         socket,
-        kept: ImageCache::default(),
+        image_cache: ImageCache::default(),
         hints: Hints::default(),
         lookups: Lookups::default(),
         tasks: Tasks::default(),

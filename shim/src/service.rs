@@ -23,17 +23,17 @@ use crate::error::TaskError;
 use crate::host::Host;
 use crate::{request, verbs};
 
-pub mod sandbox;
+pub(crate) mod sandbox;
 
 /// The Task service of a host.
 #[derive(Clone)]
-pub struct Service {
+pub(crate) struct Service {
     host: Arc<Host>,
 }
 
 impl Service {
     /// Creates the service of `host`.
-    pub fn new(host: Arc<Host>) -> Self {
+    pub(crate) fn new(host: Arc<Host>) -> Self {
         Self { host }
     }
 }
@@ -87,15 +87,11 @@ fn respond<T>(
 ) -> TtrpcResult<T> {
     match outcome {
         Ok(result) => result.map_err(|error| {
-            tracing::debug!(verb, "refused: {}", crate::error::chain(&error));
+            tracing::debug!(verb, "refused: {}", crate::text::chain(&error));
             error.into()
         }),
         Err(panic) => {
-            let message = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied());
-            let message = message.unwrap_or("no message").to_owned();
+            let message = failures::panic_message(panic.as_ref()).to_owned();
             tracing::error!(verb, "panicked: {message}");
             Err(TaskError::Panicked { verb, message }.into())
         }

@@ -7,7 +7,7 @@ use oci_spec::runtime::Process;
 ///
 /// # Errors
 /// If a stream cannot be opened, or its kind is not supported.
-pub fn open(streams: &Streams, process: Option<&Process>) -> Result<(Stdio, Io), IoError> {
+pub(crate) fn open(streams: &Streams, process: Option<&Process>) -> Result<(Stdio, Io), IoError> {
     let (stdio, io) = container_io::open(streams)?;
     if let (true, Some(size)) = (streams.terminal, process.and_then(Process::console_size)) {
         let characters = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
@@ -17,7 +17,7 @@ pub fn open(streams: &Streams, process: Option<&Process>) -> Result<(Stdio, Io),
 }
 
 /// Converts the streams for a process that libcontainer sets up.
-pub fn for_native(stdio: Stdio) -> native_container::Stdio {
+pub(crate) fn for_native(stdio: Stdio) -> native_container::Stdio {
     let Stdio {
         stdin,
         stdout,
@@ -33,7 +33,7 @@ pub fn for_native(stdio: Stdio) -> native_container::Stdio {
 }
 
 /// Converts the streams for a process that guest-sandbox sets up.
-pub fn for_guest(stdio: Stdio) -> guest_sandbox::Stdio {
+pub(crate) fn for_guest(stdio: Stdio) -> guest_sandbox::Stdio {
     let Stdio {
         stdin,
         stdout,

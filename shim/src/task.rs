@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use container_cgroup::Cgroup;
 use native_container::{Container as Native, Processes};
@@ -19,47 +19,47 @@ use crate::workload::GuestModule;
 
 /// Maximum number of exec processes that are set up at the same time in one pod. A set-up blocks on
 /// the pod's own file systems and limits; further set-ups wait without a thread.
-pub const MAX_EXEC_SETUPS: usize = 16;
+pub(crate) const MAX_EXEC_SETUPS: usize = 16;
 
 /// A container.
-pub struct Task {
+pub(crate) struct Task {
     /// The container's id.
-    pub id: String,
+    pub(crate) id: String,
     /// The bundle's folder.
-    pub bundle: PathBuf,
+    pub(crate) bundle: PathBuf,
     /// The kind of container, with what is particular to it.
-    pub body: Body,
+    pub(crate) body: Body,
     /// The container's cgroup.
-    pub cgroup: Cgroup,
+    pub(crate) cgroup: Cgroup,
     /// The container's first process.
-    pub init: Arc<Process>,
+    pub(crate) init: Arc<Process>,
     /// The pod, as `namespace/name`; none if CRI did not create the container.
-    pub pod: Option<String>,
+    pub(crate) pod: Option<String>,
     /// The id of the pod's sandbox; none if CRI did not create the container.
-    pub sandbox: Option<String>,
+    pub(crate) sandbox: Option<String>,
     /// The OOM kills that were reported.
-    pub oom_kills: OomKills,
+    pub(crate) oom_kills: OomKills,
     /// Each Kill holds it for reading until its response is sent, and Delete for writing:
     /// containerd closes the connection once a task is deleted, and its own Kill would fail.
-    pub kills: Arc<RwLock<()>>,
+    pub(crate) kills: Arc<RwLock<()>>,
     /// One permit for each exec process that is set up. All containers of a pod share them.
-    pub exec_setups: Arc<Semaphore>,
+    pub(crate) exec_setups: Arc<Semaphore>,
     execs: Mutex<HashMap<String, Arc<ExecProcess>>>,
 }
 
 /// The count of OOM kills in a container when they were last reported.
 #[derive(Debug, Default)]
-pub struct OomKills(AtomicU64);
+pub(crate) struct OomKills(AtomicU64);
 
 impl OomKills {
     /// Records the current count; returns whether it is above the last one.
-    pub fn record(&self, counted: u64) -> bool {
+    pub(crate) fn record(&self, counted: u64) -> bool {
         self.0.fetch_max(counted, Ordering::Relaxed) < counted
     }
 }
 
 /// The kinds of containers.
-pub enum Body {
+pub(crate) enum Body {
     /// A guest in guest-sandbox.
     Guest(Box<GuestBody>),
     /// A Linux program, set up by libcontainer.
@@ -69,37 +69,43 @@ pub enum Body {
 }
 
 /// The sandbox of a pod.
-pub struct PodBody {
+pub(crate) struct PodBody {
     /// None once it was killed.
-    pub held: Mutex<Option<Pod>>,
+    pub(crate) held: Mutex<Option<Pod>>,
     /// The pid namespace that its containers see.
-    pub processes: Processes,
+    pub(crate) processes: Processes,
     /// The options that it was created with, which its containers have unless they come with their
     /// own.
-    pub options: RuntimeOptions,
+    pub(crate) options: RuntimeOptions,
 }
 
 /// The container of a guest.
-pub struct GuestBody {
+pub(crate) struct GuestBody {
     /// The guest's process.
-    pub process: guest_sandbox::Guest,
+    pub(crate) process: guest_sandbox::Guest,
     /// The program that it runs.
-    pub guest: GuestModule,
+    pub(crate) guest: GuestModule,
     /// The spec's system call filter, which applies to its exec processes too.
-    pub seccomp: Option<LinuxSeccomp>,
+    pub(crate) seccomp: Option<LinuxSeccomp>,
 }
 
 /// A process that Exec added.
-pub struct ExecProcess {
+pub(crate) struct ExecProcess {
     /// Its state.
-    pub process: Arc<Process>,
+    pub(crate) process: Arc<Process>,
     /// The program that it is to run.
-    pub spec: ProcessSpec,
+    pub(crate) spec: ProcessSpec,
 }
 
 impl Task {
     /// Creates the task of a container that was just set up.
-    pub fn new(id: String, bundle: &Bundle, body: Body, cgroup: Cgroup, init: Process) -> Self {
+    pub(crate) fn new(
+        id: String,
+        bundle: &Bundle,
+        body: Body,
+        cgroup: Cgroup,
+        init: Process,
+    ) -> Self {
         let sandbox = bundle.sandbox().map(str::to_owned);
         let (bundle, pod) = (bundle.folder().to_owned(), bundle.pod());
         let (init, oom_kills, kills, execs) = (
@@ -124,9 +130,9 @@ impl Task {
         }
     }
 
-    /// Joins the pod whose sandbox is `sandbox`: the task shares its permits for exec set-ups.
+    /// Joins the pod of `sandbox`: the task shares its permits for exec set-ups.
     #[must_use]
-    pub fn of_pod(self, sandbox: Option<&Self>) -> Self {
+    pub(crate) fn of_pod(self, sandbox: Option<&Self>) -> Self {
         let exec_setups = sandbox.map_or_else(
             || Arc::clone(&self.exec_setups),
             |sandbox| Arc::clone(&sandbox.exec_setups),
@@ -138,7 +144,7 @@ impl Task {
     }
 
     /// Returns the guest's program; none for other kinds of containers.
-    pub fn guest(&self) -> Option<&GuestModule> {
+    pub(crate) fn guest(&self) -> Option<&GuestModule> {
         match &self.body {
             Body::Guest(body) => Some(&body.guest),
             Body::Native(_) | Body::Pod(_) => None,
@@ -149,7 +155,7 @@ impl Task {
     ///
     /// # Errors
     /// If there is none of that name.
-    pub fn process(&self, exec: &str) -> Result<Arc<Process>, TaskError> {
+    pub(crate) fn process(&self, exec: &str) -> Result<Arc<Process>, TaskError> {
         if exec.is_empty() {
             Ok(Arc::clone(&self.init))
         } else {
@@ -161,7 +167,7 @@ impl Task {
     ///
     /// # Errors
     /// If there is none.
-    pub fn exec(&self, exec: &str) -> Result<Arc<ExecProcess>, TaskError> {
+    pub(crate) fn exec(&self, exec: &str) -> Result<Arc<ExecProcess>, TaskError> {
         self.execs()
             .get(exec)
             .cloned()
@@ -172,7 +178,7 @@ impl Task {
     }
 
     /// Returns all exec processes that were not deleted.
-    pub fn all_execs(&self) -> Vec<Arc<ExecProcess>> {
+    pub(crate) fn all_execs(&self) -> Vec<Arc<ExecProcess>> {
         self.execs().values().cloned().collect()
     }
 
@@ -180,7 +186,7 @@ impl Task {
     ///
     /// # Errors
     /// If there is one of that name.
-    pub fn add_exec(&self, exec: ExecProcess) -> Result<(), TaskError> {
+    pub(crate) fn add_exec(&self, exec: ExecProcess) -> Result<(), TaskError> {
         let name = exec.process.id.exec.clone();
         let mut execs = self.execs();
         if execs.contains_key(&name) {
@@ -194,14 +200,14 @@ impl Task {
     }
 
     /// Removes a deleted exec process.
-    pub fn remove_exec(&self, exec: &str) {
+    pub(crate) fn remove_exec(&self, exec: &str) {
         self.execs().remove(exec);
     }
 
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<ExecProcess>>> {
         // Every change is one insert or remove, so the map is consistent even if its last holder
         // panicked.
-        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+        failures::lock_ignoring_poison(&self.execs)
     }
 }
 

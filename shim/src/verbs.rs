@@ -21,6 +21,7 @@ use guest_sandbox::rootfs::Mount;
 use host_reports::logs::ContainerInfo;
 use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
 
+use crate::blocking::blocking;
 use crate::bundle::Bundle;
 use crate::create::{self, NewTask};
 use crate::error::{CreateError, TaskError};
@@ -30,12 +31,13 @@ use crate::lifecycle::{State, Verb};
 use crate::options;
 use crate::process::{Exit, Process};
 use crate::task::{Body, ExecProcess, Task};
-use end::watch;
+use exit::watch;
 
-mod end;
+mod exit;
 mod kill;
+mod delete;
 
-pub(crate) use end::{delete, undo_create};
+pub(crate) use delete::{delete, undo_create};
 pub(crate) use kill::{kill, pause, resume};
 
 pub(crate) async fn create(
@@ -70,7 +72,7 @@ pub(crate) async fn create(
             tracing::error!(
                 container = request.id,
                 "cannot create: {}",
-                crate::error::chain(&error)
+                crate::text::chain(&error)
             );
             host.logs.detach(&request.id);
             if error.needs_new_host() {
@@ -156,7 +158,7 @@ pub(crate) async fn start(
     }
     // Held until both are sent, so that the exit event of a short guest follows its start event.
     let _turn = task.init.turn.lock().await;
-    task.init.allows(Verb::Start)?;
+    task.init.check(Verb::Start)?;
     let running = Arc::clone(&task);
     blocking(move || match &running.body {
         Body::Guest(body) => Ok(body.process.start().map_err(CreateError::from)?),
@@ -164,7 +166,7 @@ pub(crate) async fn start(
         Body::Pod(_) => Ok(()),
     })
     .await?;
-    task.init.did(Verb::Start);
+    task.init.advance(Verb::Start);
     let pid = task.init.pid();
     host.events.send(&TaskStart {
         container_id: request.id,
@@ -185,19 +187,19 @@ async fn start_exec(
 ) -> Result<StartResponse, TaskError> {
     let added = task.exec(name)?;
     let _turn = added.process.turn.lock().await;
-    added.process.allows(Verb::Start)?;
-    task.init.allows(Verb::Exec)?;
+    added.process.check(Verb::Start)?;
+    task.init.check(Verb::Exec)?;
     let started = Box::pin(exec::start(host, task, &added, cancelled))
         .await
         .inspect_err(|_| {
             // It will never exit by itself, and Delete waits for its exit.
-            added.process.is_over();
-            added.process.tell(Exit::of_the_unrunnable());
+            added.process.mark_exited();
+            added.process.publish_exit(Exit::not_runnable());
         })?;
     added
         .process
-        .exists(started.pid, Some(started.pidfd), Some(started.io));
-    added.process.did(Verb::Start);
+        .attach(started.pid, Some(started.pidfd), Some(started.io));
+    added.process.advance(Verb::Start);
     let (container_id, exec_id, pid) = (task.id.clone(), name.to_owned(), started.pid);
     host.events.send(&TaskExecStarted {
         container_id,
@@ -210,15 +212,6 @@ async fn start_exec(
         pid,
         ..Default::default()
     })
-}
-
-/// Runs `work` in a thread that may block.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
-) -> Result<T, TaskError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| CreateError::Panicked(error.to_string()))?
 }
 
 pub(crate) async fn state(
@@ -308,7 +301,7 @@ pub(crate) async fn exec(
     if matches!(task.body, Body::Pod(_)) {
         return Err(TaskError::NoProcess { id: request.id });
     }
-    task.init.allows(Verb::Exec)?;
+    task.init.check(Verb::Exec)?;
     let spec: ProcessSpec =
         serde_json::from_slice(&request.spec.value).map_err(|source| TaskError::ExecSpec {
             id: request.id.clone(),
@@ -336,7 +329,7 @@ pub(crate) async fn update(
     request: UpdateTaskRequest,
 ) -> Result<Empty, TaskError> {
     let task = host.task(&request.id)?;
-    task.init.allows(Verb::Update)?;
+    task.init.check(Verb::Update)?;
     let resources: LinuxResources =
         serde_json::from_slice(&request.resources.value).map_err(|source| {
             TaskError::Resources {

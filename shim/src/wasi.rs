@@ -8,18 +8,18 @@ use crate::workload::{CommandLine, Entrypoint};
 
 /// The WASI preview 1 context of one guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WasiContext {
+pub(crate) struct WasiContext {
     /// `argv`: the entrypoint as the spec names it, without its `#function`, then the spec's other
     /// arguments.
-    pub args: Vec<String>,
+    pub(crate) args: Vec<String>,
     /// The environment, each entry as `NAME=value`: exactly the spec's `process.env`, in its order.
-    pub env: Vec<String>,
+    pub(crate) env: Vec<String>,
     /// Folders opened for the guest, each as `guest path:path in the container's mount namespace`.
     ///
     /// Always the container's own root alone: mounts are part of it, the kernel enforces which are
     /// read-only, and guests built by Go resolve no path at all if the folder has another name than
     /// `/`.
-    pub preopens: Vec<String>,
+    pub(crate) preopens: Vec<String>,
 }
 
 impl WasiContext {
@@ -27,7 +27,10 @@ impl WasiContext {
     ///
     /// # Errors
     /// If an argument or a variable holds a NUL byte: WASI, like C, cannot pass it.
-    pub fn of(command: CommandLine<'_>, entrypoint: &Entrypoint) -> Result<Self, CreateError> {
+    pub(crate) fn of(
+        command: CommandLine<'_>,
+        entrypoint: &Entrypoint,
+    ) -> Result<Self, CreateError> {
         let args: Vec<String> = std::iter::once(entrypoint.path.clone())
             .chain(command.args.iter().skip(1).cloned())
             .collect();

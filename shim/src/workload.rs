@@ -15,7 +15,6 @@
 //! |---|---|
 //! | `workload/image.rs` | the Wasm layer of an image |
 //! | `workload/rootfs.rs` | the paths that an entrypoint may mean, and the result of a look-up |
-//! | `workload/lookup.rs` | the look-up, in a process that may block forever |
 //! | `workload/hints.rs` | the workloads of earlier containers, to start work early |
 //! | `workload/kind.rs`, `workload/digest.rs` | the kind of a file's content, and its digest |
 //!
@@ -34,34 +33,33 @@ use guest_sandbox::lookup::Inspect as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub mod digest;
-pub mod hints;
-pub mod image;
-pub mod kind;
-pub mod lookup;
-pub mod rootfs;
+pub(crate) mod digest;
+pub(crate) mod hints;
+pub(crate) mod image;
+pub(crate) mod kind;
+pub(crate) mod rootfs;
 
 use image::Layer;
 use kind::{ContentKind, Inspection};
 use rootfs::FoundFile;
 
 /// The function that a WASI command exports, and the default if the entrypoint names none.
-pub const START: &str = "_start";
+pub(crate) const START: &str = "_start";
 
 /// The command line of a process.
 #[derive(Debug, Clone, Copy)]
-pub struct CommandLine<'a> {
+pub(crate) struct CommandLine<'a> {
     /// The arguments; the first is the entrypoint.
-    pub args: &'a [String],
+    pub(crate) args: &'a [String],
     /// The environment, each entry as `NAME=value`.
-    pub env: &'a [String],
+    pub(crate) env: &'a [String],
     /// The working folder, at which relative paths start.
-    pub cwd: &'a Path,
+    pub(crate) cwd: &'a Path,
 }
 
 /// The program of a process.
 #[derive(Debug)]
-pub enum Workload {
+pub(crate) enum Workload {
     /// An ordinary Linux program.
     Native,
     /// A guest, which the engine runs.
@@ -70,25 +68,25 @@ pub enum Workload {
 
 /// A guest that was found and is not parsed.
 #[derive(Debug, Clone)]
-pub struct GuestModule {
+pub(crate) struct GuestModule {
     /// Its bytes.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
     /// The number of bytes.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Binary or text.
-    pub form: Form,
+    pub(crate) form: Form,
     /// Its origin for messages: an image layer or a path.
-    pub origin: String,
+    pub(crate) origin: String,
     /// The digest of its bytes: an image names that of a layer; that of a file is reported by the
     /// guest's process, which reads it.
-    pub digest: Option<String>,
+    pub(crate) digest: Option<String>,
     /// The function to call.
-    pub entrypoint: Entrypoint,
+    pub(crate) entrypoint: Entrypoint,
 }
 
 /// The source of a guest's bytes.
 #[derive(Debug, Clone)]
-pub enum Bytes {
+pub(crate) enum Bytes {
     /// Sealed memory. Shared between processes, so it is read at explicit offsets.
     Memory(Arc<File>),
     /// In a file of the container, by an `O_PATH` descriptor: the guest's process opens it.
@@ -98,23 +96,23 @@ pub enum Bytes {
 impl GuestModule {
     /// Sets the digest that the guest's process reported, if none is known.
     #[must_use]
-    pub fn told_by(self, process: &guest_sandbox::Guest) -> Self {
-        let told = || process.told().and_then(digest::checked).map(str::to_owned);
+    pub(crate) fn with_reported_digest(self, process: &guest_sandbox::Guest) -> Self {
+        let reported = || process.told().and_then(digest::checked).map(str::to_owned);
         Self {
-            digest: self.digest.or_else(told),
+            digest: self.digest.or_else(reported),
             ..self
         }
     }
 
     /// Returns the name for logs: the digest, or the origin while that is not known.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.digest.as_deref().unwrap_or(&self.origin)
     }
 }
 
 /// The encoding of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Form {
+pub(crate) enum Form {
     /// WebAssembly binary.
     Binary,
     /// WebAssembly text.
@@ -123,7 +121,7 @@ pub enum Form {
 
 impl Form {
     /// Returns the maximum size of a guest in this form.
-    pub fn max_bytes(self) -> u64 {
+    pub(crate) fn max_bytes(self) -> u64 {
         match self {
             Self::Binary => kind::MAX_BINARY,
             Self::Text => kind::MAX_TEXT,
@@ -133,11 +131,11 @@ impl Form {
 
 /// The first of `process.args`, which is `path` or `path#function`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entrypoint {
+pub(crate) struct Entrypoint {
     /// The path before the first `#`, as written.
-    pub path: String,
+    pub(crate) path: String,
     /// The exported function to call.
-    pub function: String,
+    pub(crate) function: String,
 }
 
 impl Entrypoint {
@@ -145,7 +143,7 @@ impl Entrypoint {
     ///
     /// # Errors
     /// If there is none, or nothing follows the `#`.
-    pub fn parse(args: &[String]) -> Result<Self, WorkloadError> {
+    pub(crate) fn parse(args: &[String]) -> Result<Self, WorkloadError> {
         let first = args
             .first()
             .filter(|arg| !arg.is_empty())
@@ -168,7 +166,7 @@ impl Entrypoint {
 
 /// The workload cannot be determined, or cannot be run.
 #[derive(Debug, Error)]
-pub enum WorkloadError {
+pub(crate) enum WorkloadError {
     /// `process.args` is empty.
     #[error(
         "the container has no entrypoint: set `command` in the pod, or `ENTRYPOINT` in the image, \
@@ -291,11 +289,14 @@ pub enum WorkloadError {
     },
 }
 
-/// Returns the workload of a container whose image has the Wasm layer `layer`.
+/// Returns the workload of a container with the Wasm layer `layer` in its image.
 ///
 /// # Errors
 /// If the layer cannot be run.
-pub fn of_layer(command: CommandLine<'_>, layer: &Layer) -> Result<Workload, WorkloadError> {
+pub(crate) fn from_layer(
+    command: CommandLine<'_>,
+    layer: &Layer,
+) -> Result<Workload, WorkloadError> {
     let entrypoint = Entrypoint::parse(command.args)?;
     let origin = layer.origin.clone();
     let read = |source| WorkloadError::Read {
@@ -319,12 +320,15 @@ pub fn of_layer(command: CommandLine<'_>, layer: &Layer) -> Result<Workload, Wor
     }))
 }
 
-/// Returns the workload of a container whose image has no Wasm layer, from the file that its
+/// Returns the workload of a container without a Wasm layer in its image: the file that its
 /// entrypoint names.
 ///
 /// # Errors
 /// If the file cannot be run.
-pub fn of_file(entrypoint: Entrypoint, found: FoundFile) -> Result<Workload, WorkloadError> {
+pub(crate) fn from_file(
+    entrypoint: Entrypoint,
+    found: FoundFile,
+) -> Result<Workload, WorkloadError> {
     let FoundFile {
         file,
         path,
@@ -345,11 +349,11 @@ pub fn of_file(entrypoint: Entrypoint, found: FoundFile) -> Result<Workload, Wor
     })
 }
 
-/// Returns the workload of an exec process in a container whose first process runs `own`.
+/// Returns the workload of an exec process; `own` is the guest of the container's first process.
 ///
 /// # Errors
 /// If it cannot be run.
-pub fn of_exec(
+pub(crate) fn for_exec(
     entrypoint: Entrypoint,
     found: Result<FoundFile, WorkloadError>,
     own: &GuestModule,
@@ -364,13 +368,13 @@ pub fn of_exec(
                 ..own.clone()
             }))
         }
-        (found, _) => of_file(entrypoint, found?),
+        (found, _) => from_file(entrypoint, found?),
     }
 }
 
 /// Returns whether the entrypoint has a usual name of guests. This only decides whether a guest's
 /// process is forked before its bytes are known.
-pub fn is_named_as_guest(command: CommandLine<'_>) -> bool {
+pub(crate) fn is_named_as_guest(command: CommandLine<'_>) -> bool {
     let entrypoint = Entrypoint::parse(command.args);
     entrypoint.is_ok_and(|entrypoint| {
         Path::new(&entrypoint.path)
@@ -425,7 +429,7 @@ fn not_wasm(origin: &str, inspection: &Inspection) -> WorkloadError {
 ///
 /// # Errors
 /// If it cannot be read, or has more bytes.
-pub fn read_all(file: &File, max: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_all(file: &File, max: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
     if size > max {
         return Err(io::Error::other(format!(

@@ -17,7 +17,7 @@ pub(super) fn driver(options: RuntimeOptions) -> Driver {
     }
 }
 
-/// A container's cgroup that was just made. It goes again unless it is kept.
+/// The cgroup of a container that is being created. Dropping it removes it unless it is kept.
 pub(super) struct NewCgroup(Option<Cgroup>);
 
 impl NewCgroup {
@@ -40,9 +40,7 @@ impl NewCgroup {
     }
 
     pub(super) fn keep(mut self) -> Cgroup {
-        self.0
-            .take()
-            .expect("it is taken out only here and at its end")
+        self.0.take().expect("only this and the drop take it")
     }
 }
 
@@ -52,7 +50,7 @@ impl Deref for NewCgroup {
     fn deref(&self) -> &Cgroup {
         self.0
             .as_ref()
-            .expect("it is taken out only when this is given up")
+            .expect("only the methods that consume this take it")
     }
 }
 

@@ -4,7 +4,7 @@
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
 use super::NotRunnable;
-use crate::error::presentable_name;
+use crate::text::presentable_name;
 use crate::workload::START;
 
 /// Maximum number of names in a message.
@@ -12,7 +12,7 @@ const MAX_SHOWN: usize = 8;
 
 /// The imports and exported functions of a module.
 #[derive(Debug, Default)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Each imported item as (module, name).
     imports: Vec<(String, String)>,
     /// Exported functions with the number of their parameters.
@@ -25,7 +25,7 @@ impl Shape {
     ///
     /// # Errors
     /// If a section is malformed.
-    pub fn of(module: &[u8]) -> Result<Self, NotRunnable> {
+    pub(crate) fn of(module: &[u8]) -> Result<Self, NotRunnable> {
         Self::read(module).map_err(|error| NotRunnable::Invalid {
             reason: error.to_string(),
         })
@@ -92,7 +92,10 @@ impl Shape {
     ///
     /// # Errors
     /// If an import does not exist.
-    pub fn check_imports(&self, exists: impl Fn(&str, &str) -> bool) -> Result<(), NotRunnable> {
+    pub(crate) fn check_imports(
+        &self,
+        exists: impl Fn(&str, &str) -> bool,
+    ) -> Result<(), NotRunnable> {
         let unknown = self
             .imports
             .iter()
@@ -113,7 +116,7 @@ impl Shape {
     ///
     /// # Errors
     /// If it is not exported or takes parameters.
-    pub fn check_function(&self, function: &str) -> Result<(), NotRunnable> {
+    pub(crate) fn check_function(&self, function: &str) -> Result<(), NotRunnable> {
         match self.functions.iter().find(|(name, _)| name == function) {
             Some((_, 0)) => Ok(()),
             Some(_) => Err(NotRunnable::Parameters {
@@ -141,12 +144,12 @@ impl Shape {
     }
 
     /// Returns whether the module has a start function, which instantiation runs.
-    pub fn has_start(&self) -> bool {
+    pub(crate) fn has_start(&self) -> bool {
         self.has_start
     }
 
     /// Returns whether `_initialize` must be called before any other function (WASI reactor).
-    pub fn is_reactor(&self) -> bool {
+    pub(crate) fn is_reactor(&self) -> bool {
         let exports = |wanted: &str| self.functions.iter().any(|(name, _)| name == wanted);
         exports("_initialize") && !exports(START)
     }

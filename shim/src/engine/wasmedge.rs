@@ -6,7 +6,7 @@
 )]
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use wasmedge_sdk::config::{CommonConfigOptions, Config, ConfigBuilder};
 use wasmedge_sdk::error::{CoreError, WasmEdgeError};
@@ -40,11 +40,11 @@ const EMPTY:
 /// WasmEdge, interpreting. Native code within a guest's bytes is never loaded: since 0.17 only
 /// [`RunMode::Aot`] would.
 #[derive(Debug)]
-pub struct WasmEdge;
+pub(crate) struct WasmEdge;
 
 /// A guest that WasmEdge has loaded and validated.
 #[derive(Debug)]
-pub struct PreparedGuest {
+pub(crate) struct PreparedGuest {
     config: Config,
     module: Module,
     wasi: WasiModule,
@@ -82,7 +82,7 @@ impl Engine for WasmEdge {
         if let Some(module) = &ready_made {
             provided(module);
         }
-        *READY_MADE.lock().unwrap_or_else(PoisonError::into_inner) = ready_made;
+        *failures::lock_ignoring_poison(&READY_MADE) = ready_made;
     }
 
     fn prepare(
@@ -180,10 +180,7 @@ fn wasi_module(wasi: &WasiContext) -> Result<WasiModule, NotRunnable> {
     fn strs(list: &[String]) -> Vec<&str> {
         list.iter().map(String::as_str).collect()
     }
-    let ready_made = READY_MADE
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let ready_made = failures::lock_ignoring_poison(&READY_MADE).take();
     let made = ready_made.map_or_else(|| WasiModule::create(None, None, None), Ok);
     let mut module = made.map_err(|error| NotRunnable::Engine(error.to_string()))?;
     let WasiContext {
@@ -213,7 +210,7 @@ fn reason(error: &WasmEdgeError) -> String {
 
 /// WasmEdge's own log. It would go to standard output, which belongs to the guest.
 mod log {
-    use super::{Mutex, PoisonError, ffi};
+    use super::{Mutex, ffi};
 
     /// Lines that were not taken yet.
     static LINES: Mutex<String> = Mutex::new(String::new());
@@ -231,7 +228,7 @@ mod log {
 
     /// Takes the lines that were logged since the last call.
     pub(super) fn take() -> String {
-        std::mem::take(&mut *LINES.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *failures::lock_ignoring_poison(&LINES))
             .trim_end()
             .to_owned()
     }
@@ -251,7 +248,7 @@ mod log {
                 message.Message.Length as usize,
             )
         };
-        let mut lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = failures::lock_ignoring_poison(&LINES);
         if lines.len() + bytes.len() < MAX_LOG_BYTES {
             lines.push_str("  ");
             lines.push_str(String::from_utf8_lossy(bytes).trim_end());

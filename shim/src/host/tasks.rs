@@ -1,7 +1,7 @@
 //! The containers of a host by id, from the moment their Create begins.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
@@ -9,7 +9,7 @@ use crate::error::{CreateError, TaskError};
 
 /// The containers of a host.
 #[derive(Debug)]
-pub struct Tasks<T> {
+pub(crate) struct Tasks<T> {
     inner: Mutex<Inner<T>>,
     /// The number of containers; a change wakes receivers.
     count: watch::Sender<usize>,
@@ -30,7 +30,7 @@ enum Slot<T> {
 
 /// The reason why a host takes no more containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
+pub(crate) enum Closed {
     /// A process that forks containers was lost.
     Draining,
     /// No launcher pointed to it for a while.
@@ -40,7 +40,7 @@ pub enum Closed {
 /// Keeps an id from being used twice while its container is created.
 #[derive(Debug)]
 #[must_use = "dropping this releases the id"]
-pub struct Reservation<'a, T> {
+pub(crate) struct Reservation<'a, T> {
     tasks: &'a Tasks<T>,
     id: String,
 }
@@ -61,14 +61,14 @@ impl<T> Tasks<T> {
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         // Every change is one insert, remove or assignment, so the state is consistent even if its
         // last holder panicked.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        failures::lock_ignoring_poison(&self.inner)
     }
 
     /// Returns the task of container `id`.
     ///
     /// # Errors
     /// If there is none.
-    pub fn get(&self, id: &str) -> Result<Arc<T>, TaskError> {
+    pub(crate) fn get(&self, id: &str) -> Result<Arc<T>, TaskError> {
         match self.lock().slots.get(id) {
             Some(Slot::Created(task)) => Ok(Arc::clone(task)),
             _ => Err(TaskError::NotFound { id: id.to_owned() }),
@@ -80,7 +80,7 @@ impl<T> Tasks<T> {
     ///
     /// # Errors
     /// If there is none, or it could not be created.
-    pub async fn get_when_created(&self, id: &str) -> Result<Arc<T>, TaskError> {
+    pub(crate) async fn get_when_created(&self, id: &str) -> Result<Arc<T>, TaskError> {
         let mut changed = self.count.subscribe();
         while matches!(self.lock().slots.get(id), Some(Slot::Creating)) {
             // Fails only if the sender is gone, and `self` owns it.
@@ -94,7 +94,11 @@ impl<T> Tasks<T> {
     ///
     /// # Errors
     /// If the id is in use, the host is full, or it takes no more containers.
-    pub fn reserve(&self, id: &str, limit: Option<u32>) -> Result<Reservation<'_, T>, TaskError> {
+    pub(crate) fn reserve(
+        &self,
+        id: &str,
+        limit: Option<u32>,
+    ) -> Result<Reservation<'_, T>, TaskError> {
         let mut inner = self.lock();
         match inner.closed {
             Some(Closed::Draining) => return Err(CreateError::Draining.into()),
@@ -118,14 +122,14 @@ impl<T> Tasks<T> {
     }
 
     /// Removes a container.
-    pub fn remove(&self, id: &str) {
+    pub(crate) fn remove(&self, id: &str) {
         let mut inner = self.lock();
         inner.slots.remove(id);
         self.count.send_replace(inner.slots.len());
     }
 
     /// Takes no more containers; returns the number of existing ones.
-    pub fn close(&self, why: Closed) -> usize {
+    pub(crate) fn close(&self, why: Closed) -> usize {
         let mut inner = self.lock();
         // The first reason explains what follows.
         inner.closed.get_or_insert(why);
@@ -135,19 +139,19 @@ impl<T> Tasks<T> {
     }
 
     /// Returns whether no more containers are taken.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed.is_some()
     }
 
     /// Returns the number of containers as a value to watch.
-    pub fn count(&self) -> watch::Receiver<usize> {
+    pub(crate) fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
 }
 
 impl<T> Reservation<'_, T> {
     /// Completes the reservation with the created container.
-    pub fn fill(self, task: Arc<T>) {
+    pub(crate) fn fill(self, task: Arc<T>) {
         self.tasks
             .lock()
             .slots

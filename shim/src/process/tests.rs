@@ -1,4 +1,4 @@
-//! How processes are signalled, waited for and given up; with children of the test's own.
+//! Signals, exits and discarded processes; with children of the test's own.
 
 use std::process::{Child, Command};
 
@@ -15,7 +15,7 @@ fn sleeper() -> (Child, OwnedFd) {
     )
 }
 
-/// Somebody has waited for it: its number is free.
+/// Returns whether the process was reaped.
 fn is_reaped(pidfd: &OwnedFd) -> bool {
     rustix::process::waitid(
         WaitId::PidFd(pidfd.as_fd()),
@@ -29,9 +29,9 @@ fn process() -> Process {
 }
 
 #[test]
-fn a_process_that_cannot_be_claimed_is_ended_and_waited_for() {
+fn process_with_an_unusable_pidfd_is_killed_and_reaped() {
     let (_child, pidfd) = sleeper();
-    let refused = claim_by(pidfd.as_fd(), |_| Err(io::Error::from(Errno::MFILE)));
+    let refused = share_by(pidfd.as_fd(), |_| Err(io::Error::from(Errno::MFILE)));
     assert!(
         matches!(refused, Err(CreateError::Descriptors(_))),
         "{refused:?}"
@@ -40,30 +40,33 @@ fn a_process_that_cannot_be_claimed_is_ended_and_waited_for() {
 }
 
 #[tokio::test]
-async fn a_process_that_cannot_be_watched_has_ended_before_its_end_is_told() {
+async fn process_that_cannot_be_watched_is_killed_before_its_exit_is_published() {
     let (_child, pidfd) = sleeper();
     let pidfd = Arc::new(pidfd);
-    // The kernel watches a descriptor once.
+    // The kernel watches a descriptor only once.
     let _watched = readable(Arc::clone(&pidfd)).unwrap();
-    assert_eq!(end_of(Arc::clone(&pidfd)).await.unwrap().status, 137);
+    assert_eq!(wait_for_exit(Arc::clone(&pidfd)).await.unwrap().status, 137);
     assert!(is_reaped(&pidfd));
 }
 
 #[tokio::test]
-async fn a_signal_that_stops_a_systemd_in_a_container_is_sent() {
+async fn real_time_signal_of_an_image_is_sent() {
     // SIGRTMIN+3, as images name it in STOPSIGNAL.
     let stop = signal(37).unwrap();
     let (child, pidfd) = sleeper();
     let process = process();
-    process.exists(child.id(), Some(claim(pidfd.as_fd()).unwrap()), None);
+    process.attach(child.id(), Some(share_pidfd(pidfd.as_fd()).unwrap()), None);
     process.signal(stop).unwrap();
-    assert_eq!(end_of(Arc::new(pidfd)).await.unwrap().status, 128 + 37);
-    // It is gone, which is what the next one wants.
+    assert_eq!(
+        wait_for_exit(Arc::new(pidfd)).await.unwrap().status,
+        128 + 37
+    );
+    // It has exited, and another signal is not an error.
     process.signal(stop).unwrap();
 }
 
 #[test]
-fn a_number_that_is_no_signal_is_refused_and_none_overflows_an_exit_code() {
+fn invalid_signal_is_refused_and_no_signal_overflows_an_exit_code() {
     for number in [0, 32, 65, 1 << 31, u32::MAX] {
         assert!(
             matches!(signal(number), Err(TaskError::NoSignal { signal }) if signal == number),
@@ -75,20 +78,20 @@ fn a_number_that_is_no_signal_is_refused_and_none_overflows_an_exit_code() {
 }
 
 #[test]
-fn who_freezes_a_process_sees_that_it_was_killed_meanwhile() {
+fn pause_sees_a_kill_that_came_meanwhile() {
     let process = process();
-    process.did(Verb::Start);
-    // The kill decides while the freezing is under way, and signals; neither knows of the other.
+    process.advance(Verb::Start);
+    // The kill is checked and sent while the pause is under way.
     assert_eq!(
         (
-            process.allows(Verb::Pause).unwrap(),
-            process.allows(Verb::Kill).unwrap()
+            process.check(Verb::Pause).unwrap(),
+            process.check(Verb::Kill).unwrap()
         ),
         (Verdict::Do, Verdict::Do)
     );
-    process.is_doomed();
-    process.did(Verb::Pause);
-    assert!(process.was_doomed());
-    // One that is killed after it was frozen is thawed by the kill.
-    assert_eq!(process.allows(Verb::Kill).unwrap(), Verdict::DoAndThaw);
+    process.mark_kill_pending();
+    process.advance(Verb::Pause);
+    assert!(process.is_kill_pending());
+    // A kill after the pause thaws the process itself.
+    assert_eq!(process.check(Verb::Kill).unwrap(), Verdict::DoAndThaw);
 }

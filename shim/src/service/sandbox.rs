@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -48,12 +48,13 @@ use pod_sandbox::cri::PodConfig;
 use pod_sandbox::files::PodFiles;
 use shim_protocol::wire::Message;
 
+use crate::blocking::blocking;
 use crate::bundle::CONFIG;
 use crate::error::{CreateError, TaskError};
 use crate::host::Host;
 use crate::lifecycle::State;
+use crate::names::NodePath;
 use crate::options::handed_over;
-use crate::paths::NodePath;
 use crate::process::{Process, SIGKILL};
 use crate::service::{run_or_undo, run_to_completion, run_until_cancelled};
 use crate::verbs;
@@ -68,7 +69,7 @@ const NOT_READY: &str = "SANDBOX_NOTREADY";
 
 /// The Sandbox service of a host.
 #[derive(Clone)]
-pub struct Sandboxes {
+pub(crate) struct Sandboxes {
     host: Arc<Host>,
     pods: Arc<Mutex<HashMap<String, Arc<PodState>>>>,
 }
@@ -84,7 +85,7 @@ struct PodState {
 
 impl Sandboxes {
     /// Creates the service of `host`.
-    pub fn new(host: Arc<Host>) -> Self {
+    pub(crate) fn new(host: Arc<Host>) -> Self {
         Self {
             host,
             pods: Arc::default(),
@@ -94,7 +95,7 @@ impl Sandboxes {
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Arc<PodState>>> {
         // Every change is one insert or remove, so the map is consistent even if its last holder
         // panicked.
-        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+        failures::lock_ignoring_poison(&self.pods)
     }
 
     fn pod(&self, id: &str) -> Result<Arc<PodState>, TaskError> {
@@ -170,7 +171,7 @@ impl Sandboxes {
             tracing::warn!(
                 pod = id,
                 "cannot remove the pod after a failed Create: {}",
-                crate::error::chain(&error)
+                crate::text::chain(&error)
             );
         }
         files
@@ -195,7 +196,7 @@ impl Sandboxes {
             config.clone(),
             self.files(id)?,
         );
-        verbs::blocking(move || {
+        blocking(move || {
             let record = host
                 .records
                 .read(&host.namespace, &id)
@@ -322,7 +323,7 @@ impl Sandboxes {
     /// Removes the pod's files and its task.
     async fn remove(&self, id: &str) -> Result<(), TaskError> {
         let files = self.files(id)?;
-        verbs::blocking(move || Ok(files.remove().map_err(CreateError::from)?)).await?;
+        blocking(move || Ok(files.remove().map_err(CreateError::from)?)).await?;
         match verbs::delete(
             &self.host,
             DeleteRequest {
@@ -344,7 +345,7 @@ impl Sandboxes {
         let id = request.sandbox_id;
         let (pod, host) = (self.pod(&id)?, Arc::clone(&self.host));
         // The pod's own cgroup is a folder with either driver.
-        let data = verbs::blocking(move || {
+        let data = blocking(move || {
             let cgroup = Cgroup::open(
                 &host.hierarchies,
                 Driver::Cgroupfs,
@@ -377,7 +378,7 @@ impl SandboxService for Sandboxes {
                 tracing::warn!(
                     pod = id,
                     "cannot remove the pod of a cancelled Create: {}",
-                    crate::error::chain(&error)
+                    crate::text::chain(&error)
                 );
             }
         };

@@ -1,14 +1,14 @@
 //! Kill, Pause and Resume: signals, and the freezer, which delays them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use containerd_shim_protos::api::{Empty, KillRequest, PauseRequest, ResumeRequest};
 use containerd_shim_protos::events::task::{TaskPaused, TaskResumed};
 use pod_sandbox::Pod;
 use rustix::process::Signal;
 
-use super::blocking;
-use super::end::ended;
+use super::exit;
+use crate::blocking::blocking;
 use crate::error::{CreateError, TaskError};
 use crate::host::Host;
 use crate::lifecycle::{Verb, Verdict};
@@ -24,7 +24,7 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
     } else {
         Verb::Signal
     };
-    process.allows(verb)?;
+    process.check(verb)?;
     tracing::info!(
         container = task.id,
         exec = request.exec_id,
@@ -42,7 +42,7 @@ pub(crate) async fn kill(host: &Arc<Host>, request: KillRequest) -> Result<Empty
         }
     }
     if verb == Verb::Kill {
-        process.is_doomed();
+        process.mark_kill_pending();
     }
     if request.all && request.exec_id.is_empty() {
         // This includes the first process.
@@ -73,17 +73,17 @@ async fn thaw_killed(task: &Arc<Task>, process: &Process) -> Result<(), TaskErro
         thawed => Ok(thawed.map_err(CreateError::from)?),
     })
     .await?;
-    process.did(Verb::Kill);
+    process.advance(Verb::Kill);
     Ok(())
 }
 
 /// Kills an exec process that was not started: there is no process to signal, but its start is
 /// refused from now on.
 pub(super) fn kill_unstarted(process: &Process, verb: Verb) -> Result<Empty, TaskError> {
-    match process.allows(verb)? {
+    match process.check(verb)? {
         Verdict::Do if verb == Verb::Kill => {
-            process.is_over();
-            process.tell(Exit::by_signal(Signal::KILL));
+            process.mark_exited();
+            process.publish_exit(Exit::by_signal(Signal::KILL));
             Ok(Empty::new())
         }
         _ => Err(TaskError::NotStarted {
@@ -100,7 +100,7 @@ pub(super) async fn release(
     pod: &Mutex<Option<Pod>>,
     signal: Signal,
 ) -> Result<Empty, TaskError> {
-    let held = pod.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let held = failures::lock_ignoring_poison(pod).take();
     if let Some(pod) = held {
         let released = blocking(move || {
             pod.release();
@@ -110,7 +110,7 @@ pub(super) async fn release(
         // The watcher of a process reports its exit. The end of a thread is reported here even if
         // the release failed: the request cannot be repeated.
         if task.init.pidfd().is_none() {
-            ended(host, task, &task.init, Exit::by_signal(signal)).await;
+            exit::handle(host, task, &task.init, Exit::by_signal(signal)).await;
         }
         released?;
     }
@@ -142,7 +142,7 @@ async fn freeze_or_thaw(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<Ta
     }
     let this = Arc::clone(&task);
     let turn = task.init.turn.lock().await;
-    task.init.allows(verb)?;
+    task.init.check(verb)?;
     let done = blocking(move || {
         let done = if verb == Verb::Pause {
             this.cgroup.freeze()
@@ -152,8 +152,8 @@ async fn freeze_or_thaw(host: &Arc<Host>, id: &str, verb: Verb) -> Result<Arc<Ta
         Ok(done.map_err(CreateError::from)?)
     });
     done.await?;
-    task.init.did(verb);
-    if verb == Verb::Pause && task.init.was_doomed() {
+    task.init.advance(verb);
+    if verb == Verb::Pause && task.init.is_kill_pending() {
         thaw_killed(&task, &task.init).await?;
         return Err(TaskError::Gone {
             process: task.init.id.clone(),

@@ -7,13 +7,13 @@ const ALGORITHM: &str = "sha256:";
 const DIGITS: usize = 64;
 
 /// Returns the digest of `bytes`.
-pub fn of(bytes: &[u8]) -> String {
+pub(crate) fn of(bytes: &[u8]) -> String {
     format!("{ALGORITHM}{:x}", Sha256::digest(bytes))
 }
 
 /// Returns the digest of `bytes` by the algorithm of `like`, which is one of OCI's three; by
 /// SHA-256 if it is none of them.
-pub fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
+pub(crate) fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
     match like.split_once(':') {
         Some(("sha384", _)) => format!("sha384:{:x}", Sha384::digest(bytes)),
         Some(("sha512", _)) => format!("sha512:{:x}", Sha512::digest(bytes)),
@@ -23,7 +23,7 @@ pub fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
 
 /// Returns `text` if it has the form of a digest. A guest's process is not trusted, and its text
 /// goes into logs.
-pub fn checked(text: &str) -> Option<&str> {
+pub(crate) fn checked(text: &str) -> Option<&str> {
     let digits = text.strip_prefix(ALGORITHM)?;
     let is_digit = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
     (digits.len() == DIGITS && digits.bytes().all(is_digit)).then_some(text)

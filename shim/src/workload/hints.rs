@@ -2,7 +2,7 @@
 //! work starts, and never what runs: a look-up starts while containerd resolves the image, and a
 //! guest's process is forked before its bytes are known.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use guest_sandbox::rootfs::Mount;
 
@@ -13,7 +13,7 @@ const MAX_HINTS: usize = 512;
 
 /// The workload of an earlier container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hint {
+pub(crate) enum Hint {
     /// A guest of a Wasm layer.
     Layer,
     /// A guest of a file.
@@ -30,7 +30,7 @@ pub enum Hint {
 impl Hint {
     /// Returns whether to fork a guest's process before the workload is known. libcontainer forks
     /// Linux programs itself.
-    pub fn forks_early(self) -> bool {
+    pub(crate) fn forks_early(self) -> bool {
         match self {
             Self::Layer | Self::File => true,
             Self::Native => false,
@@ -40,18 +40,18 @@ impl Hint {
 
     /// Returns whether to look up the entrypoint before containerd has answered for the image's
     /// layers.
-    pub fn looks_up_early(self) -> bool {
+    pub(crate) fn looks_up_early(self) -> bool {
         matches!(self, Self::File | Self::Native)
     }
 }
 
 /// The files and the entrypoint of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key(String, String);
+pub(crate) struct Key(String, String);
 
 impl Key {
     /// Returns the key; none if the files are the container's alone: an overlay has its image's.
-    pub fn of(rootfs: &[Mount], command: CommandLine<'_>) -> Option<Self> {
+    pub(crate) fn of(rootfs: &[Mount], command: CommandLine<'_>) -> Option<Self> {
         let options = rootfs.iter().flat_map(|mount| &mount.options);
         let below = options
             .into_iter()
@@ -62,13 +62,13 @@ impl Key {
 
 /// The hints of a host; the latest at the end.
 #[derive(Debug, Default)]
-pub struct Hints(Mutex<Vec<(Key, Hint)>>);
+pub(crate) struct Hints(Mutex<Vec<(Key, Hint)>>);
 
 impl Hints {
     /// Returns the hint for a container.
-    pub fn get(&self, key: Option<&Key>, command: CommandLine<'_>) -> Hint {
+    pub(crate) fn get(&self, key: Option<&Key>, command: CommandLine<'_>) -> Hint {
         // Every change leaves the list consistent, also if its last holder panicked.
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = failures::lock_ignoring_poison(&self.0);
         let known = key.and_then(|key| all.iter().rev().find(|(known, _)| known == key));
         known.map_or_else(
             || Hint::Unknown {
@@ -79,7 +79,7 @@ impl Hints {
     }
 
     /// Records the workload of a container.
-    pub fn put(&self, key: Option<Key>, workload: &Workload) {
+    pub(crate) fn put(&self, key: Option<Key>, workload: &Workload) {
         let Some(key) = key else { return };
         let hint = match workload {
             Workload::Native => Hint::Native,
@@ -88,7 +88,7 @@ impl Hints {
                 Bytes::File(_) => Hint::File,
             },
         };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = failures::lock_ignoring_poison(&self.0);
         all.retain(|(known, _)| *known != key);
         all.push((key, hint));
         let surplus = all.len().saturating_sub(MAX_HINTS);

@@ -25,13 +25,13 @@ mod claim;
 mod cache;
 mod store;
 
-pub use cache::{ImageCache, Layer};
-pub use claim::{Claim, ClaimError, ContainerRecord};
-pub use store::{Containerd, StoreError};
+pub(crate) use cache::{ImageCache, Layer};
+pub(crate) use claim::{Claim, ClaimError, ContainerRecord};
+pub(crate) use store::{Containerd, StoreError};
 
 /// Media types of layers that hold a guest: CNCF's, the Bytecode Alliance's for components, and
 /// that of `wasm-to-oci` and early registries.
-pub const WASM_LAYERS: &[&str] = &[
+pub(crate) const WASM_LAYERS: &[&str] = &[
     "application/wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
     "application/vnd.wasm.content.layer.v1+wasm",
@@ -39,7 +39,7 @@ pub const WASM_LAYERS: &[&str] = &[
 
 /// An image's Wasm layer cannot be determined.
 #[derive(Debug, Error)]
-pub enum ImageError {
+pub(crate) enum ImageError {
     /// containerd did not answer, or not with the requested object.
     #[error("cannot ask containerd for {what}")]
     Store {
@@ -77,7 +77,7 @@ pub enum ImageError {
         /// The cause.
         source: serde_json::Error,
     },
-    /// An index none of whose manifests was pulled.
+    /// An index without a pulled manifest.
     #[error(
         "image {image} is an index, and containerd holds none of its {entries} manifests: pull it \
          for this node's platform or for wasm"
@@ -174,7 +174,7 @@ pub enum ImageError {
         /// The cause.
         source: std::io::Error,
     },
-    /// A layer whose bytes do not match its digest.
+    /// A layer with bytes that do not match its digest.
     #[error(
         "layer {digest} of image {image} is damaged on this node (its bytes have digest {found}): \
          remove the image and pull it again"
@@ -190,7 +190,7 @@ pub enum ImageError {
 }
 
 /// The part of containerd's API that image resolution needs.
-pub trait ContentStore: Sync {
+pub(crate) trait ContentStore: Sync {
     /// Returns containerd's record of container `id`.
     fn container(
         &self,
@@ -223,7 +223,7 @@ pub trait ContentStore: Sync {
 ///
 /// # Errors
 /// If containerd does not answer, or the image is damaged or ambiguous.
-pub async fn wasm_layer(
+pub(crate) async fn wasm_layer(
     id: &str,
     store: &impl ContentStore,
     cache: &ImageCache,

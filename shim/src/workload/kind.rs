@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Number of first bytes that the decision needs, unless they end within white space or a comment.
 const HEAD: usize = 4096;
 /// Maximum size of a binary guest. CPython, the largest guest seen, has 26 MB.
-pub const MAX_BINARY: u64 = 512 << 20;
+pub(crate) const MAX_BINARY: u64 = 512 << 20;
 /// Maximum size of a text guest: text is written by hand, and costs many times its size to parse.
-pub const MAX_TEXT: u64 = 8 << 20;
+pub(crate) const MAX_TEXT: u64 = 8 << 20;
 /// Number of first bytes that a message shows.
 const SHOWN: usize = 8;
 /// The mark that some editors put before UTF-8 text.
@@ -20,7 +20,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The kind of a file's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ContentKind {
+pub(crate) enum ContentKind {
     /// A WebAssembly core module.
     Module,
     /// A WebAssembly component.
@@ -37,11 +37,11 @@ pub enum ContentKind {
 
 /// The kind of a file, with its first bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inspection {
+pub(crate) struct Inspection {
     /// The kind.
-    pub kind: ContentKind,
+    pub(crate) kind: ContentKind,
     /// Its first bytes, for messages.
-    pub starts: Vec<u8>,
+    pub(crate) starts: Vec<u8>,
 }
 
 impl Inspect for Inspection {
@@ -132,7 +132,7 @@ impl Start {
     }
 }
 
-/// Returns the end of a block comment whose opening is not in `comment`. Such comments nest.
+/// Returns the end of a block comment; `comment` starts after its opening. Such comments nest.
 fn end_of_block(comment: &[u8]) -> Option<usize> {
     let (mut depth, mut at) = (1_usize, 0);
     while depth > 0 {
@@ -146,7 +146,7 @@ fn end_of_block(comment: &[u8]) -> Option<usize> {
 }
 
 /// Returns `text` without a byte-order mark at its start.
-pub fn without_byte_order_mark(text: &[u8]) -> &[u8] {
+pub(crate) fn without_byte_order_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 

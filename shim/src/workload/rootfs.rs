@@ -13,7 +13,6 @@ use oci_spec::runtime::Mount;
 
 use super::kind::Inspection;
 use super::{CommandLine, WorkloadError};
-use crate::bundle::Bundle;
 
 /// The search path if the environment has no `PATH`, as containerd sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -22,15 +21,15 @@ const MAX_SHOWN: usize = 8;
 
 /// A file of the container.
 #[derive(Debug)]
-pub struct FoundFile {
+pub(crate) struct FoundFile {
     /// An `O_PATH` descriptor of it.
-    pub file: OwnedFd,
+    pub(crate) file: OwnedFd,
     /// Its path in the container, symbolic links not resolved.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its size in bytes.
-    pub size: u64,
+    pub(crate) size: u64,
     /// The kind of its content.
-    pub inspection: Inspection,
+    pub(crate) inspection: Inspection,
 }
 
 /// Returns the paths that `entrypoint` may mean, in order: relative to the working folder if it has
@@ -39,7 +38,7 @@ pub struct FoundFile {
 ///
 /// Of two variables with one name the last counts: a Linux program gets that one alone. An empty
 /// folder of `PATH` is the working folder, as for execvp(3).
-pub fn candidates(command: CommandLine<'_>, entrypoint: &str) -> Vec<PathBuf> {
+pub(crate) fn candidates(command: CommandLine<'_>, entrypoint: &str) -> Vec<PathBuf> {
     if entrypoint.contains('/') {
         return vec![entrypoint.into()];
     }
@@ -58,11 +57,11 @@ pub fn candidates(command: CommandLine<'_>, entrypoint: &str) -> Vec<PathBuf> {
 }
 
 /// Returns the files of a container that is being created: `root` with the mounts of its spec.
-pub fn planned(bundle: &Bundle, root: OwnedFd) -> Files {
-    let mounts = bundle
-        .mounts()
+/// Sources may be relative to `bundle`.
+pub(crate) fn planned(root: OwnedFd, mounts: &[Mount], bundle: &Path) -> Files {
+    let mounts = mounts
         .iter()
-        .map(|mount| planned_mount(bundle.folder(), mount))
+        .map(|mount| planned_mount(bundle, mount))
         .collect();
     Files::Planned {
         root: WireFd::new(root),
@@ -96,7 +95,7 @@ fn planned_mount(bundle: &Path, mount: &Mount) -> PlannedMount {
 ///
 /// # Errors
 /// If there is no such file, it is not a regular one, or it cannot be read.
-pub fn found(
+pub(crate) fn found(
     command: CommandLine<'_>,
     entrypoint: &str,
     candidates: &[PathBuf],

@@ -15,7 +15,7 @@ fn found(name: &str, bytes: &[u8]) -> FoundFile {
 }
 
 fn select_file(name: &str, bytes: &[u8]) -> Result<Workload, WorkloadError> {
-    of_file(
+    from_file(
         Entrypoint::parse(&[format!("/{name}")])?,
         found(name, bytes),
     )
@@ -80,7 +80,7 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
         })
     };
     let select = |arg: &str, found, own: &GuestModule| {
-        of_exec(Entrypoint::parse(&[arg.to_owned()]).unwrap(), found, own).map(|workload| {
+        for_exec(Entrypoint::parse(&[arg.to_owned()]).unwrap(), found, own).map(|workload| {
             match workload {
                 Workload::Guest(guest) => (guest.origin, guest.entrypoint.function),
                 Workload::Native => ("native".to_owned(), String::new()),

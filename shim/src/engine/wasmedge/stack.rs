@@ -8,7 +8,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use crate::outcome::Outcome;
 
@@ -25,10 +25,10 @@ type EndGuest = Box<dyn FnOnce(Outcome) + Send>;
 
 /// Maximum size of an allocation at present.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// Reports the outcome of a guest whose stack is exhausted, and ends the process.
+/// Reports an exhausted stack as the guest's outcome, and ends the process.
 static END: Mutex<Option<EndGuest>> = Mutex::new(None);
 
-/// Returns the outcome of a guest whose stack is exhausted.
+/// Returns the outcome for an exhausted stack.
 pub(super) fn exhausted() -> Outcome {
     Outcome::stack_exhausted(&format!(
         "{MAX_FRAMES} calls, or {} MiB of their values",
@@ -38,7 +38,7 @@ pub(super) fn exhausted() -> Outcome {
 
 /// Sets the function that is called when a stack is exhausted. It must not return.
 pub(super) fn on_exhaustion(end: impl FnOnce(Outcome) + Send + 'static) {
-    *END.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(end));
+    *failures::lock_ignoring_poison(&END) = Some(Box::new(end));
 }
 
 /// Runs `guest`, which calls a guest's functions.
@@ -46,7 +46,7 @@ pub(super) fn bounded<T>(guest: impl FnOnce() -> T) -> T {
     within(MAX_VECTOR_BYTES, guest)
 }
 
-/// Runs `guest`, which instantiates a guest whose start function runs meanwhile.
+/// Runs `guest`, which instantiates a guest and so runs its start function.
 pub(super) fn bounded_at_start<T>(guest: impl FnOnce() -> T) -> T {
     within(MAX_BYTES_AT_START, guest)
 }
@@ -65,7 +65,7 @@ extern "C-unwind" fn operator_new(size: usize) -> *mut c_void {
     if size > LIMIT.load(Ordering::Relaxed) {
         // The report allocates memory, which is not the guest's.
         LIMIT.store(usize::MAX, Ordering::Relaxed);
-        if let Some(end) = END.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(end) = failures::lock_ignoring_poison(&END).take() {
             end(exhausted());
         }
     }

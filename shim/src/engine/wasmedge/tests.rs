@@ -1,7 +1,7 @@
 //! Errors of guests that cannot run. Guests that print are tested on containerd; here only those
 //! run that print nothing.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use super::*;
 use crate::workload::START;
@@ -10,7 +10,7 @@ use crate::workload::START;
 /// handler are the process's. Two tests at the same time crashed it once in a hundred runs.
 fn alone() -> MutexGuard<'static, ()> {
     static ENGINE: Mutex<()> = Mutex::new(());
-    ENGINE.lock().unwrap_or_else(PoisonError::into_inner)
+    failures::lock_ignoring_poison(&ENGINE)
 }
 
 fn context() -> WasiContext {

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
@@ -17,23 +17,23 @@ const LAYER_CAPACITY: u64 = 64 << 20;
 /// Capacity for manifests and indexes in bytes; one has about 1 KiB.
 const MANIFEST_CAPACITY: u64 = 1 << 20;
 
-/// A Wasm layer whose bytes match its digest.
+/// A Wasm layer with bytes that match its digest.
 #[derive(Debug)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Digest of its bytes, as the manifest names it.
-    pub digest: String,
+    pub(crate) digest: String,
     /// Image and layer, for messages.
-    pub origin: String,
+    pub(crate) origin: String,
     /// Its size in bytes.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Its first bytes: as many as decide its kind.
     /// Its bytes, in sealed memory.
-    pub file: Arc<File>,
+    pub(crate) file: Arc<File>,
 }
 
 /// The cached layers and manifests of images.
 #[derive(Debug, Default)]
-pub struct ImageCache {
+pub(crate) struct ImageCache {
     layers: Mutex<LruCache<Arc<Layer>>>,
     manifests: Mutex<LruCache<Arc<[u8]>>>,
 }
@@ -41,7 +41,7 @@ pub struct ImageCache {
 impl ImageCache {
     /// Returns the layer with this digest, as a layer of `image`: several images can have it.
     pub(super) fn layer(&self, image: &str, digest: &str) -> Option<Arc<Layer>> {
-        let layer = lock(&self.layers).get(digest)?;
+        let layer = failures::lock_ignoring_poison(&self.layers).get(digest)?;
         let origin = origin(image, digest);
         if layer.origin == origin {
             return Some(layer);
@@ -89,20 +89,30 @@ impl ImageCache {
             size: bytes.len() as u64,
             file,
         });
-        lock(&self.layers).insert(digest, Arc::clone(&layer), layer.size, LAYER_CAPACITY);
+        failures::lock_ignoring_poison(&self.layers).insert(
+            digest,
+            Arc::clone(&layer),
+            layer.size,
+            LAYER_CAPACITY,
+        );
         Ok(layer)
     }
 
     /// Returns the manifest or index with this digest.
     pub(super) fn manifest(&self, digest: &str) -> Option<Arc<[u8]>> {
-        lock(&self.manifests).get(digest)
+        failures::lock_ignoring_poison(&self.manifests).get(digest)
     }
 
     /// Caches the bytes of a manifest or index.
     pub(super) fn insert_manifest(&self, digest: String, bytes: Vec<u8>) -> Arc<[u8]> {
         let bytes: Arc<[u8]> = bytes.into();
         let (value, size) = (Arc::clone(&bytes), bytes.len() as u64);
-        lock(&self.manifests).insert(digest, value, size, MANIFEST_CAPACITY);
+        failures::lock_ignoring_poison(&self.manifests).insert(
+            digest,
+            value,
+            size,
+            MANIFEST_CAPACITY,
+        );
         bytes
     }
 }
@@ -140,11 +150,6 @@ impl<T: Clone> LruCache<T> {
             self.0.remove(0);
         }
     }
-}
-
-/// Locks; every step leaves the list consistent, so a panic of the last holder does no harm.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns a sealed file in memory that holds `bytes`.

@@ -13,18 +13,18 @@ const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// The part of containerd's record of a container that names its image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ContainerRecord {
+pub(crate) struct ContainerRecord {
     /// The field `image`; empty if there is no image.
-    pub image: String,
+    pub(crate) image: String,
     /// Whether CRI made the container.
-    pub is_cri: bool,
+    pub(crate) is_cri: bool,
     /// CRI's metadata of the container, as JSON.
-    pub metadata: Option<Vec<u8>>,
+    pub(crate) metadata: Option<Vec<u8>>,
 }
 
 /// The image that a container is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// None: the container has a root file system only.
     Nothing,
     /// The image with exactly this name.
@@ -35,19 +35,19 @@ pub enum Claim {
 
 /// The image of a pod's container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CriImage {
+pub(crate) struct CriImage {
     /// The name in the pod, in the form in which CRI stores names; none if the request has the
     /// image's id alone.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// The image's id: the digest of its configuration.
-    pub config: String,
+    pub(crate) config: String,
     /// One of the image's names.
-    pub any_name: String,
+    pub(crate) any_name: String,
 }
 
 /// containerd's record does not name the container's image.
 #[derive(Debug, Error)]
-pub enum ClaimError {
+pub(crate) enum ClaimError {
     /// CRI created the container, and there is no metadata.
     #[error(
         "containerd's record has no CRI metadata: this version of containerd is not supported, \
@@ -73,7 +73,7 @@ impl Claim {
     ///
     /// # Errors
     /// If CRI created the container, and its metadata is missing or has another form.
-    pub fn of(record: ContainerRecord) -> Result<Self, ClaimError> {
+    pub(crate) fn of(record: ContainerRecord) -> Result<Self, ClaimError> {
         if !record.is_cri {
             return Ok(if record.image.is_empty() {
                 Self::Nothing
@@ -108,7 +108,7 @@ impl Claim {
 
 impl CriImage {
     /// Returns whether `name` is a prefix of the image's id, which CRI accepts in place of a name.
-    pub fn is_abbreviated_by(&self, name: &str) -> bool {
+    pub(crate) fn is_abbreviated_by(&self, name: &str) -> bool {
         let name = name
             .strip_prefix("docker.io/library/")
             .and_then(|name| name.strip_suffix(":latest"));
@@ -200,7 +200,7 @@ mod tests {
 
     const ID: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    /// The claim of a CRI container whose request has these images.
+    /// Returns the claim of a CRI container with these images in its request.
     fn claim(image: &str, user_specified: Option<&str>) -> Result<Claim, ClaimError> {
         let mut spec = serde_json::json!({"image": image});
         if let Some(name) = user_specified {

@@ -35,7 +35,7 @@ const MAX_RESPONSE: usize = 32 << 20;
 
 /// A request to containerd failed.
 #[derive(Debug, Error)]
-pub enum StoreError {
+pub(crate) enum StoreError {
     /// No connection.
     #[error("connect to containerd at {address}")]
     Connect {
@@ -72,7 +72,7 @@ impl From<Status> for StoreError {
 /// A client for one namespace of a containerd. It connects at the first request: a sandbox
 /// container makes none.
 #[derive(Debug)]
-pub struct Containerd {
+pub(crate) struct Containerd {
     address: PathBuf,
     namespace: String,
     channel: OnceCell<transport::Channel>,
@@ -80,7 +80,7 @@ pub struct Containerd {
 
 impl Containerd {
     /// Creates a client of the containerd that listens at `address`.
-    pub fn new(address: impl Into<PathBuf>, namespace: impl Into<String>) -> Self {
+    pub(crate) fn new(address: impl Into<PathBuf>, namespace: impl Into<String>) -> Self {
         Self {
             address: address.into(),
             namespace: namespace.into(),

@@ -1,86 +1,25 @@
-//! The exit of a process: detected, published once; Delete removes what remains.
+//! Delete: kills what still runs, removes the container or the exec, and publishes the deletion.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use containerd_shim_protos::api::{DeleteRequest, DeleteResponse};
-use containerd_shim_protos::events::task::{TaskDelete, TaskExit, TaskOOM};
+use containerd_shim_protos::events::task::TaskDelete;
 use rustix::process::Signal;
 
 use super::kill::{kill_unstarted, release};
-use super::{blocking, timestamp};
+use super::timestamp;
+use crate::blocking::blocking;
 use crate::delete;
 use crate::error::TaskError;
 use crate::host::Host;
 use crate::lifecycle::{Verb, Verdict};
-use crate::process::{self, Exit, Process};
+use crate::process::Process;
 use crate::task::{Body, Task};
 
 /// How long the exit of an exec process that was killed with its container may take. A process that
 /// takes longer keeps the cgroup from being removed, and that error names the reason.
 const EXEC_EXIT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Waits for the exit of `process` in a task of its own, and publishes it once.
-pub(super) fn watch(host: &Arc<Host>, task: &Arc<Task>, process: &Arc<Process>) {
-    // A pod's namespaces may be held by a thread: its release publishes the exit.
-    let Some(pidfd) = process.pidfd().map(Arc::clone) else {
-        return;
-    };
-    let (host, task, process) = (Arc::clone(host), Arc::clone(task), Arc::clone(process));
-    tokio::spawn(async move {
-        let exit = process::end_of(pidfd).await.unwrap_or_else(|error| {
-            tracing::error!(
-                container = task.id,
-                "lost process {}: {error}",
-                process.pid()
-            );
-            Exit::by_signal(Signal::KILL)
-        });
-        process.exit_may_be_reported().await;
-        ended(&host, &task, &process, exit).await;
-    });
-}
-
-/// Handles the exit of `process`: drains its output, publishes the events and notifies waiters.
-pub(super) async fn ended(host: &Host, task: &Task, process: &Process, exit: Exit) {
-    process.is_over();
-    let _turn = process.turn.lock().await;
-    process.drained().await;
-    // The counter covers the whole container: the killed process may be the first one or one that
-    // it started.
-    if exit.is_kill()
-        && task
-            .cgroup
-            .oom_kills()
-            .is_ok_and(|kills| task.oom_kills.record(kills))
-    {
-        host.events.send(&TaskOOM {
-            container_id: task.id.clone(),
-            ..Default::default()
-        });
-    }
-    let (container_id, id, pid) = (
-        task.id.clone(),
-        process.id.of_events().to_owned(),
-        process.pid(),
-    );
-    tracing::info!(
-        container = task.id,
-        exec = process.id.exec,
-        status = exit.status,
-        "ended"
-    );
-    let (exit_status, exited_at) = (exit.status, timestamp(exit));
-    host.events.send(&TaskExit {
-        container_id,
-        id,
-        pid,
-        exit_status,
-        exited_at,
-        ..Default::default()
-    });
-    process.tell(exit);
-}
 
 pub(crate) async fn delete(
     host: &Arc<Host>,
@@ -88,7 +27,7 @@ pub(crate) async fn delete(
 ) -> Result<DeleteResponse, TaskError> {
     let task = host.task_when_created(&request.id).await?;
     let process = task.process(&request.exec_id)?;
-    if process.allows(Verb::Delete)? == Verdict::EndFirst {
+    if process.check(Verb::Delete)? == Verdict::EndFirst {
         end_unstarted(host, &task, &process).await?;
     }
     let exit = process.wait().await;
@@ -128,7 +67,7 @@ pub(crate) async fn delete(
     })
 }
 
-/// Deletes a container whose Create completed after containerd had cancelled it.
+/// Deletes a container after containerd had cancelled its Create.
 pub(crate) async fn undo_create(host: &Arc<Host>, id: &str) {
     match delete(
         host,
@@ -144,7 +83,7 @@ pub(crate) async fn undo_create(host: &Arc<Host>, id: &str) {
         Err(error) => tracing::warn!(
             container = id,
             "cannot delete the container of a cancelled Create: {}",
-            crate::error::chain(&error)
+            crate::text::chain(&error)
         ),
     }
 }

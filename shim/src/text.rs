@@ -14,29 +14,21 @@ const MAX_NAME: usize = 128;
 const MAX_NOTE: usize = 48;
 
 /// Returns the texts of an error and its sources, outermost first.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut last = error.to_string();
-    let mut text = presentable(&last);
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        // A source that a transparent wrapper shows already is not repeated.
-        if !last.ends_with(&inner_text) {
-            text = format!("{text}: {}", presentable(&inner_text));
-        }
-        last = inner_text;
-        source = inner.source();
-    }
-    shortened(text, MAX_TEXT)
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let texts: Vec<_> = failures::causes(error)
+        .iter()
+        .map(|text| presentable(text))
+        .collect();
+    shortened(texts.join(": "), MAX_TEXT)
 }
 
 /// Returns `text` on one line and of a bounded length; both ends are kept.
-pub fn presentable(text: &str) -> String {
+pub(crate) fn presentable(text: &str) -> String {
     within(text, MAX_PART)
 }
 
 /// Returns a name that a guest or a user chose, as part of a text.
-pub fn presentable_name(name: &str) -> String {
+pub(crate) fn presentable_name(name: &str) -> String {
     within(name, MAX_NAME)
 }
 

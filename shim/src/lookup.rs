@@ -6,20 +6,21 @@
 //! killed and have not exited.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use guest_sandbox::lookup::{Files, LookupProcess, LookupReply, NewLookup, look_up};
+use guest_sandbox::Zygote;
+use guest_sandbox::lookup::{Files, LookupProcess, LookupReply, NewLookup, PendingReply, look_up};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::kind::Inspection;
-use super::rootfs::{self, FoundFile};
-use super::{CommandLine, WorkloadError};
+use crate::blocking::blocking_set_up;
 use crate::error::CreateError;
-use crate::host::Host;
 use crate::process;
 use crate::request;
+use crate::workload::kind::Inspection;
+use crate::workload::rootfs::{self, FoundFile};
+use crate::workload::{CommandLine, WorkloadError};
 
 /// The time limit of a look-up: less than the kubelet's for any request, and enough for a slow
 /// network.
@@ -31,16 +32,16 @@ const MAX_PER_POD: usize = 8;
 
 /// The container and pod that a look-up counts for.
 #[derive(Debug, Clone, Copy)]
-pub struct LookupOwner<'a> {
+pub(crate) struct LookupOwner<'a> {
     /// The container's id.
-    pub container: &'a str,
+    pub(crate) container: &'a str,
     /// The id of its pod's sandbox; none if CRI did not create the container.
-    pub pod: Option<&'a str>,
+    pub(crate) pod: Option<&'a str>,
 }
 
 /// The look-up processes of a host.
 #[derive(Debug, Default)]
-pub struct Lookups {
+pub(crate) struct Lookups {
     slots: Mutex<HashMap<Key, Weak<Semaphore>>>,
 }
 
@@ -77,7 +78,7 @@ impl Lookups {
 
     fn semaphore(&self, key: Key, max: usize) -> Arc<Semaphore> {
         // Every change leaves the map consistent, also if its last holder panicked.
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = failures::lock_ignoring_poison(&self.slots);
         slots.retain(|_, semaphore| semaphore.strong_count() > 0);
         if let Some(semaphore) = slots.get(&key).and_then(Weak::upgrade) {
             return semaphore;
@@ -100,8 +101,9 @@ async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
 /// # Errors
 /// If there is no such file, it is not a program, the file system does not answer, or containerd
 /// cancelled the request.
-pub async fn find(
-    host: &Arc<Host>,
+pub(crate) async fn find(
+    lookups: &Lookups,
+    zygote: &Arc<Zygote>,
     owner: LookupOwner<'_>,
     files: Files,
     command: CommandLine<'_>,
@@ -109,7 +111,7 @@ pub async fn find(
 ) -> Result<Result<FoundFile, WorkloadError>, CreateError> {
     let deadline = Instant::now() + LOOKUP_TIMEOUT;
     let candidates = rootfs::candidates(command, entrypoint);
-    let slot = match wait(deadline, host.lookups.slot(owner)).await {
+    let slot = match wait(deadline, lookups.slot(owner)).await {
         Waited::Done(slot) => slot,
         waited => {
             return Err(unanswered(
@@ -125,7 +127,7 @@ pub async fn find(
         cwd: command.cwd.to_owned(),
         candidates: candidates.clone(),
     };
-    let (process, reply) = start(host, new).await?;
+    let (process, reply) = start(zygote, new).await?;
     let process = Running(Some((process, slot)));
     let socket = process::readable(reply.socket()).map_err(CreateError::Descriptors)?;
     match wait(deadline, socket.readable()).await {
@@ -136,16 +138,12 @@ pub async fn find(
     Ok(rootfs::found(command, entrypoint, &candidates, reply))
 }
 
-type Started = (
-    LookupProcess,
-    guest_sandbox::lookup::PendingReply<Inspection>,
-);
-
-async fn start(host: &Arc<Host>, new: NewLookup) -> Result<Started, CreateError> {
-    let host = Arc::clone(host);
-    let started =
-        tokio::task::spawn_blocking(move || look_up::<Inspection>(&host.zygote, new)).await;
-    Ok(started.map_err(|error| CreateError::Panicked(error.to_string()))??)
+async fn start(
+    zygote: &Arc<Zygote>,
+    new: NewLookup,
+) -> Result<(LookupProcess, PendingReply<Inspection>), CreateError> {
+    let zygote = Arc::clone(zygote);
+    blocking_set_up(move || Ok(look_up(&zygote, new)?)).await
 }
 
 enum Waited<T> {
