@@ -10,7 +10,7 @@ const MAX_TEST_FILE_LINES: usize = 750;
 /// Lines of inline tests.
 const MAX_INLINE_TEST_LINES: usize = 190;
 /// Characters of a line: `max_width` of rustfmt.toml, which does not wrap comments and strings.
-const MAX_COLUMNS: usize = 100;
+pub(super) const MAX_COLUMNS: usize = 100;
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let sources = tree.sources();
@@ -97,7 +97,7 @@ fn raw_string(line: &str) -> Option<(String, &str)> {
     })
 }
 
-fn can_be_broken(line: &str) -> bool {
+pub(super) fn can_be_broken(line: &str) -> bool {
     let text = line.trim_start();
     let comment = text
         .strip_prefix("//")
