@@ -17,7 +17,7 @@ use testbed::cache::Cache;
 use testbed::command;
 use testbed::containerd::Install;
 use testbed::teardown::Run;
-use testbed::{host, progress};
+use testbed::{progress, requirements};
 
 use crate::setup;
 
@@ -97,7 +97,7 @@ struct Extent {
 }
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    host::require_root_and_kernel("bench")?;
+    requirements::require_root_and_kernel("bench")?;
     let Args {
         bench,
         subject,
@@ -226,29 +226,27 @@ fn measure_in(
 ) -> Result<(Vec<Figure>, Vec<String>)> {
     Ok(match bench {
         Bench::Start => {
-            let notes =
-                vec![
-                format!("{} rounds, after {} that do not count.", extent.rounds, start::WARM_UP),
-                "\"one client\" is connected beforehand, and so is the container made: no program \
-                 is started but the shim's own."
+            let notes = vec![
+                format!("{} rounds, after {} warm-up rounds.", extent.rounds, start::WARM_UP),
+                "\"one client\" is a client with an open connection and a prepared container: only \
+                 the shim starts programs."
                     .to_owned(),
                 format!(
-                    "\"the shim itself\" is asked over ttrpc without containerd, so what \
-                     containerd adds is left out, for containers that \
-                     make no network of their own, as those of a pod; {} times as many rounds. \
-                     Only this project's shims are \
+                    "\"the shim itself\" is called over ttrpc without containerd, so the cost of \
+                     containerd is excluded, for containers without a new network namespace, as \
+                     those of a pod; {} times as many rounds. Only this project's shims can be \
                      called like that.",
                     start::SHIM_ROUNDS
                 ),
-                "\"on cgroup v2\" is the unified hierarchy; on a machine of cgroup v1 it has no \
+                "\"on cgroup v2\" is the unified hierarchy; on a machine with cgroup v1 it has no \
                  controllers, so no limits are written."
                     .to_owned(),
             ];
             (start::measure(environment, extent)?, notes)
         }
         Bench::Density => {
-            let what = "All processes that containerd and its shims have started are counted, \
-                        containerd itself is not. \
+            let what = "All processes that containerd and its shims started are counted, without \
+                        containerd itself. \
                         Marginal figures are the slope from the first number of containers to the \
                         last.";
             (
@@ -258,8 +256,8 @@ fn measure_in(
         }
         Bench::Churn => {
             let turns = format!(
-                "{} s for each subject, cut into turns; a container's life is from the making of \
-                 its root to its removal.",
+                "{} s for each subject, in turns; a container's life is from the creation of its \
+                 root to its removal.",
                 extent.seconds
             );
             (churn::measure(environment, extent)?, vec![turns])

@@ -63,21 +63,19 @@ pub(super) fn measure(
 fn notes(extent: &Extent) -> Vec<String> {
     vec![
         format!(
-            "{} bursts of each, after one that does not count. Pods are as kubelet makes them, \
-             with CNI's bridge and a service account.",
+            "{} bursts of each, after a warm-up. Pods are created by the kubelet, with CNI's \
+             bridge and a service account.",
             extent.bursts
         ),
-        "Processors' time is taken from the request for the Deployment until kubectl has seen all \
-         pods ready. The whole machine's \
-         includes the control plane, the other nodes and whatever else runs on it; the worker's is \
-         its cgroup's, or its processes'."
+        "Processor time is measured from the request for the Deployment until kubectl reports all \
+         pods as ready. That of the whole machine includes the control plane, the other nodes and \
+         all other programs; that of the worker is that of its cgroup or of its processes."
             .to_owned(),
         "\"What containerd starts\" are the network plugins and the starts of shims. \"Shims and \
-         containers\" includes hosts."
+         containers\" includes node hosts."
             .to_owned(),
-        "Memory is looked at when all pods are ready and it has settled. The machine's is what it \
-         can give less than before, \
-         so kubelet's and containerd's growth is in it."
+        "Memory is measured when all pods are ready and it is stable. That of the machine is the \
+         decrease of available memory, so it includes the growth of the kubelet and of containerd."
             .to_owned(),
         "The deletion of a single pod is from `kubectl delete` to its end; both programs end on \
          SIGTERM."
