@@ -13,7 +13,7 @@ use testbed::image::{self, Artifact, Packed, RootfsImage, Transport};
 use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};
 use testbed::progress::{self, step};
 use testbed::teardown::Run;
-use testbed::{examples, host};
+use testbed::{examples, requirements};
 
 use crate::{bundle, kind, setup};
 
@@ -83,7 +83,7 @@ struct Subject {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    host::require_root_and_kernel("demo")?;
+    requirements::require_root_and_kernel("demo")?;
     if args.kind {
         return kind::demo().map(|()| ExitCode::SUCCESS);
     }

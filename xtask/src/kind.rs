@@ -10,7 +10,7 @@
 use anyhow::Result;
 use testbed::cache::Cache;
 use testbed::cluster::{Cluster, NodeImage};
-use testbed::host;
+use testbed::requirements;
 use testbed::teardown::Run;
 
 mod create;
@@ -107,11 +107,11 @@ fn cluster_name(text: &str) -> Result<String, String> {
 pub(crate) fn run(args: Args) -> Result<()> {
     match args.action {
         Action::Up(args) => {
-            host::require_root_and_kernel("kind up")?;
+            requirements::require_root_and_kernel("kind up")?;
             up::run(&args)
         }
         Action::Create(args) => {
-            host::require_root_and_kernel("kind create")?;
+            requirements::require_root_and_kernel("kind create")?;
             create::run(&args)
         }
         Action::Env(which) => env::run(&which),

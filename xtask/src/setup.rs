@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use testbed::cache::{Cache, Key};
 use testbed::command::Run;
-use testbed::host::{self, Need};
+use testbed::requirements::{self, Need};
 
 use crate::bundle::libraries;
 
@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args) -> Result<()> {
 /// Prepares this checkout for plain `cargo build` and `cargo test`. Costs next to nothing if it is
 /// done already.
 pub(crate) fn prepare(cache: &Cache) -> Result<()> {
-    host::install(NEEDS)?;
+    requirements::install(NEEDS)?;
     let libraries = libraries::assemble(cache)?;
     let path = libraries.root.as_os_str().as_encoded_bytes();
     let entry = cache.entry(

@@ -28,7 +28,7 @@ pub trait Caller {
     /// Calls `method`, written as `package.Service/Method`.
     ///
     /// # Errors
-    /// When there is no reply, or it is an error.
+    /// Fails if there is no reply, or it is an error.
     fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
     where
         Q: prost::Message + Send + Sync + 'static,
@@ -51,7 +51,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// it or its runtime did not answer.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn features(&self, handler: &str) -> Result<Option<HandlerFeatures>> {
         let answer: StatusResponse = self.call("Status", Empty {})?;
         Ok(answer
@@ -64,7 +64,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Creates a sandbox with `handler`, and returns its id.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
         let request = RunPodSandbox {
             config: Some(config.clone()),
@@ -77,7 +77,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Stops a sandbox with its containers, and removes it.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn remove_sandbox(&self, id: &str) -> Result<()> {
         let stop = || self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() });
         // containerd receives the sandbox's exit event, deletes its task and closes the connection,
@@ -96,7 +96,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Returns the status of a sandbox.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn sandbox(&self, id: &str) -> Result<SandboxStatus> {
         let answer: PodSandboxStatusResponse =
             self.call("PodSandboxStatus", Id { id: id.to_owned() })?;
@@ -108,7 +108,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Creates a container in a sandbox, and returns its id.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn create_container(
         &self,
         sandbox: &str,
@@ -127,7 +127,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Starts a container.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn start_container(&self, id: &str) -> Result<()> {
         self.call::<_, Empty>("StartContainer", Id { id: id.to_owned() })
             .map(drop)
@@ -136,7 +136,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Stops a container: by SIGTERM, and after `grace` by SIGKILL.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         self.call::<_, Empty>(
@@ -152,7 +152,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Removes an exited container.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn remove_container(&self, id: &str) -> Result<()> {
         self.call::<_, Empty>("RemoveContainer", Id { id: id.to_owned() })
             .map(drop)
@@ -161,7 +161,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Returns the status of a container.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn container(&self, id: &str) -> Result<ContainerStatus> {
         let answer: ContainerStatusResponse =
             self.call("ContainerStatus", Id { id: id.to_owned() })?;
@@ -174,7 +174,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// `seconds` is 0.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn exec_sync(&self, id: &str, args: &[&str], seconds: i64) -> Result<Executed> {
         let cmd = args.iter().map(|word| (*word).to_owned()).collect();
         self.call(
@@ -190,7 +190,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Changes a container's limits.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn update(&self, id: &str, resources: Resources) -> Result<()> {
         self.call::<_, Empty>(
             "UpdateContainerResources",
@@ -205,7 +205,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Returns the statistics of a container.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn stats(&self, id: &str) -> Result<ContainerStats> {
         let answer: ContainerStatsResponse =
             self.call("ContainerStats", Id { id: id.to_owned() })?;
@@ -217,7 +217,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Returns the ids of the containers that have statistics.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn all_stats(&self) -> Result<Vec<String>> {
         let answer: AllStats = self.call("ListContainerStats", Empty {})?;
         Ok(answer
@@ -230,7 +230,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Returns the ids of the pods that have statistics.
     ///
     /// # Errors
-    /// The call's.
+    /// Fails if the call fails.
     pub fn all_pods_stats(&self) -> Result<Vec<String>> {
         let answer: AllStats = self.call("ListPodSandboxStats", Empty {})?;
         Ok(answer

@@ -54,8 +54,8 @@ impl ApiServer {
     /// Starts an API server on a port of its own, and waits until it answers.
     ///
     /// # Errors
-    /// When its programs cannot be built, or it does not become ready; then the error carries its
-    /// log.
+    /// Fails if its programs cannot be built, or it does not become ready; then the error carries
+    /// its log.
     pub fn start(cache: &Cache) -> Result<Self> {
         let versions = Versions::pinned()?.cluster;
         let etcd = go::build(cache, &modules::etcd(&versions))?.join("etcd");
@@ -125,7 +125,7 @@ impl ApiServer {
     /// with the server.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Fails if it cannot be written.
     pub fn kubeconfig_of(&self, name: &str, token: &str) -> Result<PathBuf> {
         let path = self.folder.join(format!("{name}.kubeconfig"));
         write(&path, &kubeconfig(&self.folder, self.port, name, token))?;

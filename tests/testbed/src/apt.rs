@@ -67,8 +67,8 @@ pub struct Extracted {
 /// without apt and without a network.
 ///
 /// # Errors
-/// When apt cannot reach or verify the suite, a package is not in it, or a file differs from the
-/// index.
+/// Fails if apt cannot reach or verify the suite, a package is not in it, or a file differs from
+/// the index.
 pub fn fetch(cache: &Cache, request: &Request<'_>) -> Result<Extracted> {
     let mut inputs = vec![
         FORMAT,
@@ -108,7 +108,7 @@ pub fn fetch(cache: &Cache, request: &Request<'_>) -> Result<Extracted> {
 /// uses the network.
 ///
 /// # Errors
-/// When apt cannot reach or verify the suite.
+/// Fails if apt cannot reach or verify the suite.
 pub fn offered(cache: &Cache, suite: &str, package: &str) -> Result<Option<String>> {
     suite::Suite::open(cache, suite)?.version_of(package)
 }
@@ -116,7 +116,7 @@ pub fn offered(cache: &Cache, suite: &str, package: &str) -> Result<Option<Strin
 /// Returns the address of the Debian archive that this machine's apt uses.
 ///
 /// # Errors
-/// When its configuration names none.
+/// Fails if its configuration names none.
 pub fn mirror() -> Result<String> {
     mirror::of_machine(Path::new("/etc/apt"))
 }

@@ -24,7 +24,7 @@ impl Cache {
     /// Opens the user's cache folder and creates it if it is missing.
     ///
     /// # Errors
-    /// When neither `XDG_CACHE_HOME` nor `HOME` is set, or the folder cannot be made.
+    /// Fails if neither `XDG_CACHE_HOME` nor `HOME` is set, or the folder cannot be made.
     pub fn open() -> Result<Self> {
         let base = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
             Some(folder) => PathBuf::from(folder),
@@ -40,7 +40,7 @@ impl Cache {
     /// Opens a cache in `root`.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// Fails if the folder cannot be made.
     pub fn at(root: PathBuf) -> Result<Self> {
         fs::create_dir_all(&root)
             .with_context(|| format!("make the cache folder {}", root.display()))?;
@@ -55,7 +55,7 @@ impl Cache {
     /// Returns a folder that a tool manages itself (Go's module cache, cargo's target folder).
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// Fails if it cannot be made.
     pub fn managed(&self, name: &str) -> Result<PathBuf> {
         let folder = self.root.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -65,7 +65,7 @@ impl Cache {
     /// Returns the entry `kind/key`. If it is missing, `build` fills an empty folder for it.
     ///
     /// # Errors
-    /// When `build` fails; then nothing is cached.
+    /// Fails if `build` fails; then nothing is cached.
     pub fn entry(
         &self,
         kind: &str,
@@ -118,7 +118,7 @@ impl Key {
 /// Waits for the lock file at `path` and takes it. Dropping the returned value releases it.
 ///
 /// # Errors
-/// When the file cannot be made or locked.
+/// Fails if the file cannot be made or locked.
 pub fn lock(path: &Path) -> Result<Flock<File>> {
     let file =
         File::create(path).with_context(|| format!("make the lock file {}", path.display()))?;
@@ -142,7 +142,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Computes the SHA-256 of the file at `path`, in hexadecimal digits.
 ///
 /// # Errors
-/// When it cannot be read.
+/// Fails if it cannot be read.
 pub fn sha256_of_file(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut hash = Sha256::new();

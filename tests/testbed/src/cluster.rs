@@ -116,7 +116,7 @@ impl Cluster {
     /// systemd starts it again.
     ///
     /// # Errors
-    /// When Docker cannot restart it, or the node's network cannot be connected again.
+    /// Fails if Docker cannot restart it, or the node's network cannot be connected again.
     pub fn restart_node(&self, node: &str) -> Result<()> {
         self.engine.docker(&["restart", node]).done()?;
         // The kernel dropped the routes to other nodes' pods.
@@ -132,7 +132,7 @@ impl Cluster {
     /// Pushes an image with a reference that begins with [`Cluster::registry`].
     ///
     /// # Errors
-    /// When the registry cannot be reached or refuses.
+    /// Fails if the registry cannot be reached or refuses.
     pub fn push(&self, image: &Packed) -> Result<()> {
         image
             .push(&Access {

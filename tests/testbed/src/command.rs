@@ -80,7 +80,7 @@ impl Run {
     /// Runs to completion and returns output and status, also if it failed.
     ///
     /// # Errors
-    /// When the program cannot be started, or its deadline passes.
+    /// Fails if the program cannot be started, or its deadline passes.
     pub fn output(mut self) -> Result<Output> {
         let line = self.line();
         let mut heartbeat = Heartbeat::new(self.short_name());
@@ -136,8 +136,8 @@ impl Run {
     /// last newline.
     ///
     /// # Errors
-    /// As [`Run::output`], and when the status is not 0: then the error carries the last lines of
-    /// output.
+    /// Fails as [`Run::output`] does, and if the status is not 0: then the error carries the last
+    /// lines of output.
     pub fn text(self) -> Result<String> {
         let line = self.line();
         let output = self.output()?;
@@ -158,7 +158,7 @@ impl Run {
     /// Runs to completion and fails unless the status is 0.
     ///
     /// # Errors
-    /// As [`Run::text`].
+    /// Fails as [`Run::text`] does.
     pub fn done(self) -> Result<()> {
         self.text().map(drop)
     }

@@ -62,7 +62,7 @@ impl Containerd {
     /// then beside containerd.
     ///
     /// # Errors
-    /// When it does not come up; the error carries its log.
+    /// Fails if it does not come up; the error carries its log.
     pub fn start(
         run: &Run,
         isolated: &IsolatedNamespace,
@@ -75,7 +75,7 @@ impl Containerd {
     /// As [`Containerd::start`], with CRI.
     ///
     /// # Errors
-    /// When it does not come up; the error carries its log.
+    /// Fails if it does not come up; the error carries its log.
     pub fn start_with_cri(
         run: &Run,
         isolated: &IsolatedNamespace,
@@ -128,7 +128,7 @@ impl Containerd {
     /// running.
     ///
     /// # Errors
-    /// When it does not stop, or does not come up again.
+    /// Fails if it does not stop, or does not come up again.
     pub fn restart(&self) -> Result<()> {
         self.stop()?;
         self.start_stopped()
@@ -137,7 +137,7 @@ impl Containerd {
     /// Stops the daemon. Tasks and their shims keep running.
     ///
     /// # Errors
-    /// When it does not stop.
+    /// Fails if it does not stop.
     pub fn stop(&self) -> Result<()> {
         self.signal("TERM")?;
         let service = self.service();
@@ -153,7 +153,7 @@ impl Containerd {
     /// Starts the stopped daemon, and waits until it answers.
     ///
     /// # Errors
-    /// When it does not come up again.
+    /// Fails if it does not come up again.
     pub fn start_stopped(&self) -> Result<()> {
         let Inner {
             isolated,
@@ -172,7 +172,7 @@ impl Containerd {
     /// Sends the daemon a signal.
     ///
     /// # Errors
-    /// When it is not running.
+    /// Fails if it is not running.
     pub fn signal(&self, signal: &str) -> Result<()> {
         let line = format!("containerd --config {}$", self.inner.config.display());
         self.inner
@@ -239,7 +239,7 @@ impl Containerd {
     /// Imports and unpacks every image in the archive (an OCI layout as a tar file).
     ///
     /// # Errors
-    /// When containerd refuses it.
+    /// Fails if containerd refuses it.
     pub fn import(&self, archive: &Path) -> Result<()> {
         self.import_into(&self.inner.namespace, archive)
     }
@@ -247,7 +247,7 @@ impl Containerd {
     /// As [`Containerd::import`], into another namespace; CRI's is `k8s.io`.
     ///
     /// # Errors
-    /// When containerd refuses it.
+    /// Fails if containerd refuses it.
     pub fn import_into(&self, namespace: &str, archive: &Path) -> Result<()> {
         // If `--namespace` is given twice, the later one counts.
         let mut ctr = self.ctr().args([
@@ -271,7 +271,7 @@ impl Containerd {
     /// Returns the names of all images.
     ///
     /// # Errors
-    /// When `ctr` fails.
+    /// Fails if `ctr` fails.
     pub fn images(&self) -> Result<Vec<String>> {
         Ok(self
             .ctr()
@@ -291,7 +291,7 @@ impl Containerd {
     /// Returns the ids of all containers.
     ///
     /// # Errors
-    /// When `ctr` fails.
+    /// Fails if `ctr` fails.
     pub fn containers(&self) -> Result<Vec<String>> {
         Ok(self
             .ctr()
@@ -306,7 +306,7 @@ impl Containerd {
     /// Starts to write every event, one line each, to a log.
     ///
     /// # Errors
-    /// When `ctr` cannot be started.
+    /// Fails if `ctr` cannot be started.
     pub fn events(&self) -> Result<Service> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut command = self.ctr_command();
@@ -342,7 +342,7 @@ impl Containerd {
     /// Returns the log of containerd and its shims.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// Fails if the log cannot be read.
     pub fn log(&self) -> Result<String> {
         let log = self.service().log().to_owned();
         fs::read(&log)
@@ -361,7 +361,7 @@ impl Containerd {
     /// Returns the lines of the log that contain `id`.
     ///
     /// # Errors
-    /// When the log cannot be read.
+    /// Fails if the log cannot be read.
     pub fn log_of(&self, id: &str) -> Result<String> {
         Ok(self
             .log()?

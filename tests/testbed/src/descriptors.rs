@@ -15,7 +15,7 @@ use nix::errno::Errno;
 /// later ones are not inherited.
 ///
 /// # Errors
-/// When the descriptors cannot be listed or closed.
+/// Fails if the descriptors cannot be listed or closed.
 pub fn close_inherited() -> Result<()> {
     let entries = fs::read_dir("/proc/self/fd").context("list the descriptors of this process")?;
     let names: Vec<_> = entries

@@ -59,7 +59,7 @@ impl Example {
     /// Returns the log of its pod after completion.
     ///
     /// # Errors
-    /// When `expected.txt` cannot be read.
+    /// Fails if `expected.txt` cannot be read.
     pub fn expected(&self) -> Result<String> {
         let file = self.folder().join("expected.txt");
         fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))
@@ -68,7 +68,7 @@ impl Example {
     /// Compiles its program.
     ///
     /// # Errors
-    /// When the toolchain cannot be installed, or the program does not compile.
+    /// Fails if the toolchain cannot be installed, or the program does not compile.
     pub fn guest(&self, cache: &Cache) -> Result<PathBuf> {
         let folder = self.folder();
         match self.source {
@@ -81,7 +81,7 @@ impl Example {
     /// Packs its image as `cargo xtask pack --image` does, with a name in `registry` (`host:port`).
     ///
     /// # Errors
-    /// As [`Example::guest`].
+    /// Fails as [`Example::guest`] does.
     pub fn image(&self, cache: &Cache, registry: &str) -> Result<Packed> {
         let file = self.guest(cache)?;
         let guest = fs::read(&file).with_context(|| format!("read {}", file.display()))?;

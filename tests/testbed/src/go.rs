@@ -17,8 +17,8 @@ use serde::Deserialize;
 
 use crate::cache::{self, Cache, Key};
 use crate::command::Run;
-use crate::host::{self, Need};
 use crate::progress;
+use crate::requirements::{self, Need};
 use crate::versions::Versions;
 
 pub mod modules;
@@ -93,12 +93,12 @@ pub enum Requirements {
 /// Returns the folder with the programs of `module`, which are built unless they are cached.
 ///
 /// # Errors
-/// When no Go toolchain can be found or fetched, or the module cannot be fetched or built.
+/// Fails if no Go toolchain can be found or fetched, or the module cannot be fetched or built.
 pub fn build(cache: &Cache, module: &Module) -> Result<PathBuf> {
     let go = Toolchain::find(cache, &Versions::pinned()?.go)?;
     cache.entry("programs", &key(module, &go), |place| {
         if module.cgo == Cgo::Enabled {
-            host::install(CGO_NEEDS)?;
+            requirements::install(CGO_NEEDS)?;
         }
         // One build at a time: each uses every core, and the linker of Kubernetes over a gigabyte.
         let _turn = cache::lock(&cache.managed("go")?.join(".build.lock"))?;
@@ -124,7 +124,7 @@ pub fn build(cache: &Cache, module: &Module) -> Result<PathBuf> {
 /// `version`.
 ///
 /// # Errors
-/// As [`build`].
+/// Fails as [`build`] does.
 pub fn containerd(cache: &Cache, version: &str) -> Result<PathBuf> {
     build(cache, &modules::containerd(version))
 }
@@ -132,7 +132,7 @@ pub fn containerd(cache: &Cache, version: &str) -> Result<PathBuf> {
 /// Returns the folder with the daemon of containerd `version` alone.
 ///
 /// # Errors
-/// As [`build`].
+/// Fails as [`build`] does.
 pub fn containerd_daemon(cache: &Cache, version: &str) -> Result<PathBuf> {
     Ok(build(cache, &modules::containerd_daemon(version))?.join("containerd"))
 }

@@ -26,7 +26,7 @@ impl Helm {
     /// Finds the pinned Helm, which is built unless it is cached.
     ///
     /// # Errors
-    /// When it cannot be built.
+    /// Fails if it cannot be built.
     pub fn find(cache: &Cache) -> Result<Self> {
         let program = go::build(cache, &modules::helm(&Versions::pinned()?.cluster))?.join("helm");
         Ok(Self {
@@ -71,7 +71,7 @@ impl Helm {
     /// Renders all objects of `chart` with `values` as YAML, for a pinned version of Kubernetes.
     ///
     /// # Errors
-    /// When the values are refused, or a template fails.
+    /// Fails if the values are refused, or a template fails.
     pub fn render(&self, chart: &Path, values: Option<&Path>) -> Result<String> {
         let version = Versions::pinned()?.cluster.kubernetes;
         let mut run = self.run().args(["template", RELEASE]).arg(chart).args([

@@ -81,7 +81,7 @@ impl Packed {
     /// Renames the image; its bytes stay the same.
     ///
     /// # Errors
-    /// When `reference` is not a valid reference.
+    /// Fails if `reference` is not a valid reference.
     pub fn named(self, reference: &str) -> Result<Self> {
         Ok(Self {
             reference: parse_reference(reference)?,

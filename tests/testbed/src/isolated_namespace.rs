@@ -1,10 +1,10 @@
 //! Private pid, mount and optional network namespaces. Processes and mounts die with their
 //! first process.
 //!
-//! The first process reads a pipe from this process: when this process ends for
-//! any reason, the pipe closes, the first process ends, and the kernel kills all processes inside
-//! and drops every mount. Commands enter with `nsenter`. The first process of a kept namespace
-//! waits forever instead, and is killed by the pid that its run has recorded.
+//! The first process reads a pipe from this process: when this process ends for any reason, the
+//! pipe closes, the first process ends, and the kernel kills all processes inside and drops every
+//! mount. Commands enter with `nsenter`. The first process of a kept namespace waits forever
+//! instead, and is killed by the pid that its run has recorded.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use crate::command::{self, last_lines};
-use crate::host::{self, Need};
+use crate::requirements::{self, Need};
 use crate::teardown::{Process, Run};
 use crate::wait;
 
@@ -76,9 +76,9 @@ impl IsolatedNamespace {
     /// Starts an isolated namespace that belongs to `run`.
     ///
     /// # Errors
-    /// When the namespaces cannot be made.
+    /// Fails if the namespaces cannot be made.
     pub fn start(run: &Run, options: NamespaceOptions) -> Result<Self> {
-        host::install(&[
+        requirements::install(&[
             Need {
                 package: "util-linux",
                 provides: "unshare",
@@ -141,7 +141,7 @@ impl IsolatedNamespace {
     /// Reopens the live namespace of a kept run.
     ///
     /// # Errors
-    /// When none of the run's namespaces is alive.
+    /// Fails if none of the run's namespaces is alive.
     pub fn of(run: &Run) -> Result<Self> {
         let Some(first) = run.first_processes().into_iter().find(Process::is_alive) else {
             bail!("{}: its namespace is gone", run.name());
@@ -202,7 +202,7 @@ impl IsolatedNamespace {
     /// Starts a server inside; its output goes to `<name>.log` in the run's folder.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails if it cannot be started.
     pub fn spawn(&self, name: &str, mut command: Command) -> Result<Service> {
         let log = self.inner.folder.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("make {}", log.display()))?;
@@ -227,7 +227,7 @@ impl IsolatedNamespace {
     /// Mounts a tmpfs over `folder`, inside only.
     ///
     /// # Errors
-    /// When it cannot be mounted.
+    /// Fails if it cannot be mounted.
     pub fn mount_memory(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         self.run("mount")
@@ -239,7 +239,7 @@ impl IsolatedNamespace {
     /// Kills all processes inside and waits until they are gone. A second call does nothing.
     ///
     /// # Errors
-    /// When a process is still there after the timeout.
+    /// Fails if a process is still there after the timeout.
     pub fn stop(&self) -> Result<()> {
         self.inner.stop()
     }
@@ -325,7 +325,7 @@ impl Service {
     /// Returns its exit status if it has ended.
     ///
     /// # Errors
-    /// When the status cannot be read.
+    /// Fails if the status cannot be read.
     pub fn exit_status(&self) -> Result<Option<ExitStatus>> {
         self.child
             .lock()
@@ -337,7 +337,7 @@ impl Service {
     /// Fails with the end of its log if it has ended.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Fails if it has ended.
     pub fn ensure_running(&self) -> Result<()> {
         match self.exit_status()? {
             None => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! * [`progress`], [`command`], [`wait`]: display, execution and timeouts of every step;
 //!   [`descriptors`]: closes inherited descriptors.
-//! * [`host`]: requirements for this machine, checked before anything starts.
+//! * [`requirements`]: requirements for this machine, checked before anything starts.
 //! * [`versions`], [`cache`], [`apt`], [`go`], [`toolchain`]: pinned versions, and everything that
 //!   is fetched or built once.
 //! * [`image`], [`registry`]: guests packed as OCI images and artifacts, and the registry that
@@ -22,7 +22,7 @@ pub mod progress;
 pub mod command;
 pub mod descriptors;
 pub mod wait;
-pub mod host;
+pub mod requirements;
 pub mod versions;
 pub mod cache;
 pub mod apt;

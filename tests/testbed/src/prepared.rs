@@ -85,7 +85,7 @@ impl Preparation {
     /// Reads the artifacts from the file that the variable names.
     ///
     /// # Errors
-    /// When the variable names a file that cannot be read.
+    /// Fails if the variable names a file that cannot be read.
     pub fn from_environment() -> Result<Self> {
         match std::env::var_os(VARIABLE) {
             Some(file) => Prepared::read(&file).map(Box::new).map(Self::Done),
@@ -101,7 +101,7 @@ impl Prepared {
     /// Writes the artifacts to `file`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write(&self, file: &Path) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).context("serialize the prepared artifacts")?;
         fs::write(file, text).with_context(|| format!("write {}", file.display()))
@@ -122,7 +122,7 @@ impl Prepared {
     /// Returns the project's images.
     ///
     /// # Errors
-    /// When a test of another class asks for them.
+    /// Fails if a test of another class asks for them.
     pub fn images(&self) -> Result<&Images> {
         self.images
             .as_ref()
@@ -132,7 +132,7 @@ impl Prepared {
     /// Returns the emulated machine.
     ///
     /// # Errors
-    /// When a test of another class asks for it.
+    /// Fails if a test of another class asks for it.
     pub fn vm(&self) -> Result<&Vm> {
         self.vm
             .as_ref()

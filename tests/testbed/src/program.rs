@@ -17,7 +17,7 @@ use crate::teardown::Run;
 /// artifacts, tests of these names are ignored.
 ///
 /// # Errors
-/// When the artifacts cannot be read, the trials cannot be made, or the run's clean-up fails.
+/// Fails if the artifacts cannot be read, the trials cannot be made, or the run's clean-up fails.
 pub fn run<'a>(
     args: &Arguments,
     name: &str,
@@ -45,7 +45,7 @@ pub fn run<'a>(
 /// selected.
 ///
 /// # Errors
-/// When the fixture cannot be made.
+/// Fails if the fixture cannot be made.
 pub fn on<S, T>(
     args: &Arguments,
     tests: impl IntoIterator<Item = (String, T)>,

@@ -44,7 +44,7 @@ pub struct Prepared {
 /// its blobs. It will listen on `address`, `host:port`; with port 0 it chooses one.
 ///
 /// # Errors
-/// When the program cannot be fetched, or the configuration cannot be written.
+/// Fails if the program cannot be fetched, or the configuration cannot be written.
 pub fn prepare(cache: &Cache, folder: &Path, address: &str) -> Result<Prepared> {
     let package = Request {
         suite: "bookworm",
@@ -80,7 +80,7 @@ impl Registry {
     /// chooses a free port).
     ///
     /// # Errors
-    /// When it does not come up; the error carries its log.
+    /// Fails if it does not come up; the error carries its log.
     pub fn start(cache: &Cache, folder: &Path, address: &str) -> Result<Self> {
         let Prepared { program, arguments } = prepare(cache, folder, address)?;
         let configuration = arguments

@@ -54,7 +54,7 @@ impl RuntimeArchive {
     /// Collects the archive's content from the bundle in `root`.
     ///
     /// # Errors
-    /// When `root` is not a bundle, or one of its folders holds anything but files and folders.
+    /// Fails if `root` is not a bundle, or one of its folders holds anything but files and folders.
     pub fn of_bundle(root: &Path) -> Result<Self> {
         let mut files = BTreeMap::new();
         for folder in FOLDERS {
@@ -66,7 +66,7 @@ impl RuntimeArchive {
     /// Reads an archive, to derive another one from it.
     ///
     /// # Errors
-    /// When it is not a runtime archive.
+    /// Fails if it is not a runtime archive.
     pub fn read(archive: &Path) -> Result<Self> {
         let file =
             fs::File::open(archive).with_context(|| format!("open {}", archive.display()))?;
@@ -171,7 +171,7 @@ impl RuntimeArchive {
     /// Returns the archive's bytes.
     ///
     /// # Errors
-    /// When a path is too long for a plain tar header.
+    /// Fails if a path is too long for a plain tar header.
     pub fn pack(&self) -> Result<Vec<u8>> {
         let gzip = flate2::GzBuilder::new()
             .mtime(0)
@@ -195,7 +195,7 @@ impl RuntimeArchive {
     /// the same content is kept.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// Fails if a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<Written> {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         let name = self.file_name();

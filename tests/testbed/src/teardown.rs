@@ -56,7 +56,7 @@ impl Run {
     /// SIGHUP clean the run up and end the process with status 130.
     ///
     /// # Errors
-    /// When the run's folder cannot be made or locked, or something of a dead run cannot be
+    /// Fails if the run's folder cannot be made or locked, or something of a dead run cannot be
     /// removed.
     pub fn start(what: &str) -> Result<Self> {
         Self::start_in(&Places::system(), what)
@@ -65,7 +65,7 @@ impl Run {
     /// Returns the kept run of `what`, if there is one: ending it removes everything it made.
     ///
     /// # Errors
-    /// When another process holds it, or its folder cannot be read.
+    /// Fails if another process holds it, or its folder cannot be read.
     pub fn kept(what: &str) -> Result<Option<Self>> {
         Self::kept_in(&Places::system(), what)
     }
@@ -85,7 +85,7 @@ impl Run {
     /// removed when the run ends.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// Fails if it cannot be made.
     pub fn disk_folder(&self) -> Result<PathBuf> {
         let folder = self.shared.places.disk(&self.shared.name);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -110,7 +110,7 @@ impl Run {
     /// die by SIGKILL.
     ///
     /// # Errors
-    /// When `process` has ended, or the record cannot be written.
+    /// Fails if `process` has ended, or the record cannot be written.
     pub(crate) fn record(&self, process: &Process) -> Result<()> {
         let folder = self.folder().join(NAMESPACES);
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
@@ -126,7 +126,7 @@ impl Run {
     /// Ends the run and returns clean-up errors (dropping a run only prints them).
     ///
     /// # Errors
-    /// When something of the run could not be removed.
+    /// Fails if something of the run could not be removed.
     pub fn finish(self) -> Result<()> {
         self.shared.end()
     }
@@ -135,7 +135,7 @@ impl Run {
     /// again.
     ///
     /// # Errors
-    /// When the run's folder cannot be marked; then the run ends.
+    /// Fails if the run's folder cannot be marked; then the run ends.
     pub fn keep(self) -> Result<()> {
         let mark = self.folder().join(KEPT);
         fs::write(&mark, "").with_context(|| format!("write {}", mark.display()))?;
@@ -218,7 +218,7 @@ impl Drop for Run {
 /// Returns the names of all live runs, of this process and of others.
 ///
 /// # Errors
-/// When the folder of runs cannot be read.
+/// Fails if the folder of runs cannot be read.
 pub fn living_runs() -> Result<Vec<String>> {
     let places = Places::system();
     let _lock = places.lock_runs()?;
@@ -234,7 +234,7 @@ pub fn living_runs() -> Result<Vec<String>> {
 /// Locks the folder of all runs, to pick something (an address) that must be unique among runs.
 ///
 /// # Errors
-/// When the lock cannot be taken.
+/// Fails if the lock cannot be taken.
 pub(crate) fn lock_runs() -> Result<Flock<File>> {
     Places::system().lock_runs()
 }

@@ -13,9 +13,9 @@ use anyhow::{Context as _, Result};
 
 use crate::cache::{Cache, Key, sha256_of_file};
 use crate::command::Run;
-use crate::host::{self, Need};
 use crate::image::{classify, compile_if_text};
 use crate::progress;
+use crate::requirements::{self, Need};
 
 pub use rust::guest as rust_guest;
 
@@ -63,9 +63,9 @@ const C_OPTIONS: &[&str] = &["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"]
 /// Compiles the C program `source` for WASI.
 ///
 /// # Errors
-/// When the toolchain cannot be installed or the program does not compile.
+/// Fails if the toolchain cannot be installed or the program does not compile.
 pub fn c_guest(cache: &Cache, source: &Path) -> Result<PathBuf> {
-    host::install(C_GUEST)?;
+    requirements::install(C_GUEST)?;
     let identity = format!(
         "{}\n{}",
         Run::new("clang").arg("--version").text()?,
@@ -87,9 +87,9 @@ pub fn c_guest(cache: &Cache, source: &Path) -> Result<PathBuf> {
 /// other files.
 ///
 /// # Errors
-/// As [`c_guest`].
+/// Fails as [`c_guest`] does.
 pub fn native(cache: &Cache, source: &Path) -> Result<PathBuf> {
-    host::install(NATIVE)?;
+    requirements::install(NATIVE)?;
     let identity = Run::new("cc").arg("--version").text()?;
     compile(cache, source, "native", &identity, |out| {
         Run::new("cc")
@@ -104,7 +104,7 @@ pub fn native(cache: &Cache, source: &Path) -> Result<PathBuf> {
 /// Compiles the WebAssembly text `source`.
 ///
 /// # Errors
-/// When the text is not valid.
+/// Fails if the text is not valid.
 pub fn wat(cache: &Cache, source: &Path) -> Result<PathBuf> {
     compile(cache, source, "wasm", "wat", |out| {
         let text = fs::read(source).with_context(|| format!("read {}", source.display()))?;

@@ -29,7 +29,7 @@ const ROLLOUT_TIMEOUT: Duration = Duration::from_mins(5);
 /// first pod's log.
 ///
 /// # Errors
-/// When README.md has no tour, a command fails, or a node does not get the runtime.
+/// Fails if README.md has no tour, a command fails, or a node does not get the runtime.
 pub fn run(cluster: &Cluster, shell: &Shell) -> Result<String> {
     let lines = commands(&readme()?)?;
     let started = Instant::now();
@@ -54,7 +54,7 @@ pub fn run(cluster: &Cluster, shell: &Shell) -> Result<String> {
 /// output.
 ///
 /// # Errors
-/// When README.md has no such command, or it fails.
+/// Fails if README.md has no such command, or it fails.
 pub fn run_further(cluster: &Cluster, shell: &Shell, prefix: &str) -> Result<String> {
     let line = further(&readme()?, prefix)?;
     show_and_run(shell, &line).map_err(|error| error.context(cluster.operator_evidence()))

@@ -84,7 +84,7 @@ impl Versions {
     /// Reads the versions of this source tree.
     ///
     /// # Errors
-    /// When `versions.toml` does not have exactly the keys of this type.
+    /// Fails if `versions.toml` does not have exactly the keys of this type.
     pub fn pinned() -> Result<Self> {
         toml::from_str(include_str!("../../../versions.toml")).context("read versions.toml")
     }

@@ -18,9 +18,9 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::host::{self, Need};
 use crate::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network, Service};
 use crate::progress::Heartbeat;
+use crate::requirements::{self, Need};
 use crate::teardown::Run;
 use crate::versions::Versions;
 use crate::wait;
@@ -56,16 +56,16 @@ impl Machine {
     /// Returns the parts of a machine, which are fetched and made unless they are cached.
     ///
     /// # Errors
-    /// When this machine cannot emulate one: it has another processor, or a package cannot be
+    /// Fails if this machine cannot emulate one: it has another processor, or a package cannot be
     /// fetched.
     pub fn prepare(cache: &Cache) -> Result<Self> {
         if std::env::consts::ARCH != "x86_64" {
             bail!(
-                "the emulated machine is an x86_64, and this one ({}) does not build programs for it",
+                "the emulated machine is an x86_64, and this one ({}) builds no programs for it",
                 std::env::consts::ARCH
             );
         }
-        host::install(&[
+        requirements::install(&[
             Need {
                 package: "qemu-system-x86",
                 provides: EMULATOR,
@@ -87,9 +87,9 @@ impl Machine {
     /// Starts a machine with `parts` on its second disk, and waits until it has powered itself off.
     ///
     /// # Errors
-    /// When a disk cannot be made, the emulator fails, the machine still runs after ten minutes, or
-    /// the program inside did not finish. The error carries the last lines of the machine's
-    /// console.
+    /// Fails if a disk cannot be made, the emulator fails, the machine still runs after ten
+    /// minutes, or the program inside did not finish. The error carries the last lines of the
+    /// machine's console.
     pub fn boot(&self, run: &Run, parts: &[Part]) -> Result<Report> {
         let folder = run.disk_folder()?;
         let parts = disk::parts(&folder, parts)?;

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 /// The condition ends the wait; the interval between two polls only limits the load.
 ///
 /// # Errors
-/// When `ready` fails, or `timeout` expires.
+/// Fails if `ready` fails, or `timeout` expires.
 pub fn until<T>(
     what: impl Display,
     timeout: Duration,

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use testbed::command::Run;
-use testbed::host;
+use testbed::requirements;
 
 use crate::setup;
 
@@ -59,7 +59,7 @@ impl Class {
                     .collect();
                 // Tests that need root are marked `ignore`, and are counted as ignored without
                 // root.
-                let is_root = host::require_root_and_kernel("test --class unit").is_ok();
+                let is_root = requirements::require_root_and_kernel("test --class unit").is_ok();
                 let marked = if is_root {
                     &["--include-ignored"][..]
                 } else {

@@ -9,7 +9,7 @@ use testbed::cache::Cache;
 use testbed::containerd::Install;
 use testbed::prepared::{Guests, Prepared, Vm};
 use testbed::versions::Versions;
-use testbed::{go, host, toolchain, vm};
+use testbed::{go, requirements, toolchain, vm};
 
 use super::class::Class;
 use crate::{bundle, images, setup};
@@ -50,7 +50,8 @@ impl<'a> Prerequisites<'a> {
         if matches!(class, Class::Unit | Class::Component) {
             return Ok(Readiness::Ready);
         }
-        if let Err(reason) = host::require_root_and_kernel(&format!("test --class {class}")) {
+        if let Err(reason) = requirements::require_root_and_kernel(&format!("test --class {class}"))
+        {
             return Ok(Readiness::Impossible(format!("{reason:#}")));
         }
         // Before everything that takes long.

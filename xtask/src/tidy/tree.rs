@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use testbed::command::Run;
-use testbed::host::{self, Need};
+use testbed::requirements::{self, Need};
 
 use crate::setup;
 
@@ -32,7 +32,7 @@ pub(super) enum Content {
 
 impl Tree {
     pub(super) fn of_checkout() -> Result<Self> {
-        host::install(&[Need {
+        requirements::install(&[Need {
             package: "git",
             provides: "git",
         }])?;

@@ -14,8 +14,8 @@ use super::capabilities;
 use crate::apt::{self, Dependencies, Request};
 use crate::cache::Cache;
 use crate::command;
-use crate::host::{self, Need};
 use crate::isolated_namespace::{IsolatedNamespace, Service};
+use crate::requirements::{self, Need};
 use crate::teardown::Run;
 use crate::wait;
 
@@ -127,7 +127,7 @@ impl Docker {
 impl Private {
     /// Starts an engine in `isolated`.
     pub(super) fn start(cache: &Cache, run: &Run, isolated: &IsolatedNamespace) -> Result<Self> {
-        host::install(&[Need {
+        requirements::install(&[Need {
             package: "iptables",
             provides: "iptables",
         }])?;

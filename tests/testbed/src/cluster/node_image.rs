@@ -11,8 +11,8 @@ use super::rootfs::{self, Rootfs};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
 use crate::go::{self, modules};
-use crate::host::{self, Need};
 use crate::progress;
+use crate::requirements::{self, Need};
 use crate::versions::Versions;
 
 /// Part of the key: increase it when this file makes another image from the same inputs.
@@ -115,7 +115,7 @@ pub(super) fn make(cache: &Cache, versions: &Versions) -> Result<NodeImage> {
     let key = key(&programs, &rootfs);
     let name = format!("wasmedge-runtime/node:{}", key.as_str());
     let place = cache.entry("node-image", &key, |draft| {
-        host::install(&[
+        requirements::install(&[
             Need {
                 package: "gcc",
                 provides: "gcc",

@@ -51,7 +51,7 @@ impl Cluster {
     /// Pushes the project's images to the cluster's registry, under their names in the chart.
     ///
     /// # Errors
-    /// When an archive cannot be read, or the registry refuses an image.
+    /// Fails if an archive cannot be read, or the registry refuses an image.
     pub fn push_images(&self, images: &Images) -> Result<Pushed> {
         let push = |archive: &Path, name: &str| {
             let image = Packed::read_archive(archive)?
@@ -69,7 +69,7 @@ impl Cluster {
     /// `wasmruntime/wasmedge`.
     ///
     /// # Errors
-    /// When `found` fails, or returns nothing within `timeout`; the error carries evidence of
+    /// Fails if `found` fails, or returns nothing within `timeout`; the error carries evidence of
     /// cluster and operator.
     pub fn wait_for_object<T>(
         &self,
@@ -93,7 +93,7 @@ impl Cluster {
     /// Waits until the runtime's condition `kind` has this status for the current spec.
     ///
     /// # Errors
-    /// As [`Cluster::wait_for_object`].
+    /// Fails as [`Cluster::wait_for_object`] does.
     pub fn wait_for_condition(
         &self,
         runtime: &str,
@@ -150,7 +150,7 @@ impl Cluster {
 /// its hooks, not for nodes.
 ///
 /// # Errors
-/// When an image cannot be pushed, or Helm or a hook fails.
+/// Fails if an image cannot be pushed, or Helm or a hook fails.
 pub fn install(cluster: &Cluster, helm: &Helm, images: &Images, values: &Value) -> Result<()> {
     let pushed = cluster.push_images(images)?;
     apply(cluster, helm, "install", &pushed, values)
@@ -159,7 +159,7 @@ pub fn install(cluster: &Cluster, helm: &Helm, images: &Images, values: &Value) 
 /// Upgrades a release that [`install`] made to these images and values.
 ///
 /// # Errors
-/// As [`install`].
+/// Fails as [`install`] does.
 pub fn upgrade(cluster: &Cluster, helm: &Helm, images: &Images, values: &Value) -> Result<()> {
     let pushed = cluster.push_images(images)?;
     apply(cluster, helm, "upgrade", &pushed, values)
@@ -168,7 +168,7 @@ pub fn upgrade(cluster: &Cluster, helm: &Helm, images: &Images, values: &Value) 
 /// Rolls the release back to its previous revision.
 ///
 /// # Errors
-/// When Helm fails.
+/// Fails if Helm fails.
 pub fn rollback(cluster: &Cluster, helm: &Helm) -> Result<()> {
     let run = helm.on(cluster).args([
         "rollback",
@@ -185,7 +185,7 @@ pub fn rollback(cluster: &Cluster, helm: &Helm) -> Result<()> {
 /// Uninstalls the release. Helm waits until the hook has found every node clean.
 ///
 /// # Errors
-/// When the nodes are not clean in time.
+/// Fails if the nodes are not clean in time.
 pub fn uninstall(cluster: &Cluster, helm: &Helm) -> Result<()> {
     let run = helm.on(cluster).args([
         "uninstall",

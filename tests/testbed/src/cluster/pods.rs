@@ -24,7 +24,7 @@ impl Cluster {
     /// Applies a manifest, YAML or JSON, in `namespace`.
     ///
     /// # Errors
-    /// When the API server refuses it.
+    /// Fails if the API server refuses it.
     pub fn apply(&self, namespace: &str, manifest: &str) -> Result<()> {
         self.kubectl()
             .args(["--namespace", namespace, "apply", "--filename", "-"])
@@ -35,7 +35,7 @@ impl Cluster {
     /// Returns an object of the API server, `pod/hello` for example; none if it does not exist.
     ///
     /// # Errors
-    /// When the API server does not answer.
+    /// Fails if the API server does not answer.
     pub fn get(&self, namespace: &str, object: &str) -> Result<Option<Value>> {
         let get = self.kubectl().args([
             "--namespace",
@@ -57,7 +57,8 @@ impl Cluster {
     /// Waits until `found` returns a value for `object`, which need not exist yet.
     ///
     /// # Errors
-    /// When `found` fails, or returns nothing in time; the error carries evidence of the cluster.
+    /// Fails if `found` fails, or returns nothing in time; the error carries evidence of the
+    /// cluster.
     pub fn wait_for<T>(
         &self,
         namespace: &str,
@@ -80,7 +81,7 @@ impl Cluster {
     /// Waits until the pod has ended.
     ///
     /// # Errors
-    /// As [`Cluster::wait_for`].
+    /// Fails as [`Cluster::wait_for`] does.
     pub fn end_of(&self, namespace: &str, pod: &str) -> Result<End> {
         self.wait_for(namespace, &format!("pod/{pod}"), "to end", |pod| {
             Ok(match pod["status"]["phase"].as_str() {
@@ -94,7 +95,7 @@ impl Cluster {
     /// Returns the log of a pod's container.
     ///
     /// # Errors
-    /// When there is no log.
+    /// Fails if there is no log.
     pub fn log(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
         let output = self
             .kubectl()

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result};
 use crate::apt;
 use crate::cache::{Cache, Key};
 use crate::command::Run;
-use crate::host::{self, Need};
 use crate::progress;
+use crate::requirements::{self, Need};
 
 /// Packages of a node: an init, networking tools that kubelet and kube-proxy call, runc, CNI
 /// plugins.
@@ -83,7 +83,7 @@ pub(crate) fn make(cache: &Cache, suite: &str) -> Result<Rootfs> {
         .into_iter()
         .chain(PACKAGES.iter().copied());
     let place = cache.entry("node-rootfs", &Key::of(inputs), |draft| {
-        host::install(&[
+        requirements::install(&[
             Need {
                 package: "debootstrap",
                 provides: "debootstrap",

@@ -37,8 +37,8 @@ impl Cluster {
     /// Creates a cluster that belongs to `run`.
     ///
     /// # Errors
-    /// When a part of it cannot be made or does not become ready; the error carries evidence of the
-    /// cluster.
+    /// Fails if a part of it cannot be made or does not become ready; the error carries evidence of
+    /// the cluster.
     pub fn up(cache: &Cache, run: &Run, options: &ClusterOptions) -> Result<Self> {
         let programs = Programs::build(cache, &Versions::pinned()?)?;
         let cluster = match &options.node_image {
@@ -58,7 +58,7 @@ impl Cluster {
     /// Reopens the cluster of a kept run.
     ///
     /// # Errors
-    /// When its isolated namespace is gone.
+    /// Fails if its isolated namespace is gone.
     pub fn kept(cache: &Cache, run: &Run, name: &str) -> Result<Self> {
         let private = Private::reopen(cache, run, &IsolatedNamespace::of(run)?)?;
         let mut cluster = Self {
@@ -77,7 +77,7 @@ impl Cluster {
     /// Returns the cluster `name` in the user's Docker, if Docker is available and has it.
     ///
     /// # Errors
-    /// When the cluster has no workers, or lacks our registry.
+    /// Fails if the cluster has no workers, or lacks our registry.
     pub fn in_users_docker(cache: &Cache, name: &str) -> Result<Option<Self>> {
         let Ok(engine) = Docker::of_user() else {
             return Ok(None);
@@ -106,7 +106,7 @@ impl Cluster {
     /// Removes a cluster from the user's Docker.
     ///
     /// # Errors
-    /// When kind or Docker fails.
+    /// Fails if kind or Docker fails.
     pub fn delete_from_users_docker(&self) -> Result<()> {
         delete(&self.engine, &self.programs.kind, &self.name)?;
         match fs::remove_file(&self.kubeconfig) {

@@ -109,7 +109,7 @@ impl Container {
     /// Returns whether its task was started and still exists.
     ///
     /// # Errors
-    /// When `ctr` fails.
+    /// Fails if `ctr` fails.
     pub fn has_started(&self) -> Result<bool> {
         let list = self
             .containerd
@@ -185,7 +185,7 @@ impl Container {
     /// Runs the container to completion and removes it.
     ///
     /// # Errors
-    /// When `ctr` cannot be started or does not end in time. A container that fails is not an
+    /// Fails if `ctr` cannot be started or does not end in time. A container that fails is not an
     /// error.
     pub fn run(self) -> Result<Finished> {
         let started = Instant::now();
@@ -220,7 +220,7 @@ impl Container {
     /// Returns the command that runs it to completion, for output that is shown as it comes.
     ///
     /// # Errors
-    /// When the container of an artifact cannot be created.
+    /// Fails if the container of an artifact cannot be created.
     pub fn run_command(&self) -> Result<std::process::Command> {
         let mut command = self.containerd.ctr_command();
         command.args(self.prepare_run()?);
@@ -247,7 +247,7 @@ impl Container {
     /// Starts it and leaves it running; its output is discarded.
     ///
     /// # Errors
-    /// When it cannot be created or started.
+    /// Fails if it cannot be created or started.
     pub fn start(self) -> Result<Task> {
         self.command(&["--detach", "--null-io"])
             .deadline(CTR_TIMEOUT)
@@ -259,7 +259,7 @@ impl Container {
     /// Creates its task without starting it.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// Fails if it cannot be created.
     pub fn create(self) -> Result<Task> {
         let mut arguments = vec!["containers", "create", "--runtime", self.runtime.name()];
         arguments.extend(self.options.iter().map(String::as_str));

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::apt::{self, Dependencies, Request};
 use crate::cache::Cache;
 use crate::go;
-use crate::host::{self, Need};
+use crate::requirements::{self, Need};
 use crate::versions::Versions;
 
 /// The Debian release of the tested containerd.
@@ -40,11 +40,11 @@ impl Install {
     /// Finds Debian's containerd: needs no Go.
     ///
     /// # Errors
-    /// When its packages cannot be fetched.
+    /// Fails if its packages cannot be fetched.
     pub fn debian(cache: &Cache) -> Result<Self> {
         // runc is linked to this library; unlike containerd's own packages, its package starts no
         // service.
-        host::install(&[Need {
+        requirements::install(&[Need {
             package: "libseccomp2",
             provides: "/usr/lib/*/libseccomp.so.2",
         }])?;
@@ -73,7 +73,7 @@ impl Install {
     /// Builds the newest pinned containerd, unless it is cached, with Debian's runc.
     ///
     /// # Errors
-    /// When it cannot be built.
+    /// Fails if it cannot be built.
     pub fn current(cache: &Cache) -> Result<Self> {
         let Self { runc, .. } = Self::debian(cache)?;
         let version = Versions::pinned()?.containerd.current;
@@ -90,7 +90,7 @@ impl Install {
     /// (since 1.6.25, 1.7.7, 2.0).
     ///
     /// # Errors
-    /// When the version does not start with three numbers.
+    /// Fails if the version does not start with three numbers.
     pub fn takes_artifacts(&self) -> Result<bool> {
         Ok(match self.numbers()? {
             (1, 6, patch) => patch >= 25,

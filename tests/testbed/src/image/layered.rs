@@ -37,7 +37,7 @@ impl LayeredImage {
     /// Packs it.
     ///
     /// # Errors
-    /// When the reference or a path is invalid.
+    /// Fails if the reference or a path is invalid.
     pub fn pack(&self) -> Result<Packed> {
         let layers: Vec<Layer> = self
             .layers
@@ -83,7 +83,7 @@ impl FileArtifact {
     /// Packs it.
     ///
     /// # Errors
-    /// When the reference is invalid.
+    /// Fails if the reference is invalid.
     pub fn pack(self) -> Result<Packed> {
         let Self {
             reference,

@@ -23,7 +23,7 @@ impl Packed {
     /// layout is replaced: its index then names this image alone.
     ///
     /// # Errors
-    /// When `folder` has other content, or a file cannot be written.
+    /// Fails if `folder` has other content, or a file cannot be written.
     pub fn write_layout(&self, folder: &Path) -> Result<()> {
         if !folder.join("oci-layout").is_file()
             && fs::read_dir(folder).is_ok_and(|mut entries| {
@@ -47,7 +47,7 @@ impl Packed {
     /// Writes the layout as one tar archive, which `ctr images import` reads.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write_archive(&self, file: &Path) -> Result<()> {
         let out = fs::File::create(file).with_context(|| format!("make {}", file.display()))?;
         let mut archive = tar::Builder::new(out);
@@ -69,7 +69,7 @@ impl Packed {
     /// supported.
     ///
     /// # Errors
-    /// As [`read_archive`].
+    /// Fails as [`read_archive`] does.
     pub fn read_archive(file: &Path) -> Result<Self> {
         let mut files = files_of(file)?;
         let found = read(|path| {
@@ -137,7 +137,7 @@ pub struct Found {
 /// Reads the one image of the layout in `folder`.
 ///
 /// # Errors
-/// When it is not a layout of one image, or a blob does not match its digest.
+/// Fails if it is not a layout of one image, or a blob does not match its digest.
 pub fn read_layout(folder: &Path) -> Result<Found> {
     read(|path| {
         let file = folder.join(path);
@@ -149,7 +149,7 @@ pub fn read_layout(folder: &Path) -> Result<Found> {
 /// Reads the one image of the archive `file`.
 ///
 /// # Errors
-/// As [`read_layout`].
+/// Fails as [`read_layout`] does.
 pub fn read_archive(file: &Path) -> Result<Found> {
     let mut files = files_of(file)?;
     read(|path| {

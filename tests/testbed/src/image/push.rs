@@ -47,7 +47,7 @@ impl Registry {
     /// Returns anonymous access over the usual transport for the registry of `reference`.
     ///
     /// # Errors
-    /// When `reference` is not a valid reference.
+    /// Fails if `reference` is not a valid reference.
     pub fn anonymous(reference: &str) -> Result<Self> {
         let transport = Transport::usual_for(parse_reference(reference)?.resolve_registry());
         Ok(Self {
@@ -78,7 +78,7 @@ impl Packed {
     /// Pushes the image to the registry in its reference; returns the reference by digest.
     ///
     /// # Errors
-    /// When the registry cannot be reached or refuses it.
+    /// Fails if the registry cannot be reached or refuses it.
     pub fn push(&self, registry: &Registry) -> Result<String> {
         let (runtime, client) = registry.client()?;
         let host = self.reference.resolve_registry().to_owned();
@@ -135,7 +135,7 @@ impl Packed {
 /// Pulls the image `reference` and checks every digest.
 ///
 /// # Errors
-/// When the registry cannot be reached or refuses, or a blob does not match its digest.
+/// Fails if the registry cannot be reached or refuses, or a blob does not match its digest.
 pub fn pull(reference: &str, registry: &Registry) -> Result<Found> {
     let parsed = parse_reference(reference)?;
     let (runtime, client) = registry.client()?;

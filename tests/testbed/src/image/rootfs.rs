@@ -97,7 +97,7 @@ impl RootfsImage {
     /// Packs it.
     ///
     /// # Errors
-    /// When the reference or a path is invalid.
+    /// Fails if the reference or a path is invalid.
     pub fn pack(&self) -> Result<Packed> {
         let layer = Layer::of(&self.files, self.compression)
             .with_context(|| format!("pack {}", self.reference))?;

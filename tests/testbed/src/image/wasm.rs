@@ -52,7 +52,7 @@ impl Artifact {
     /// Packs it.
     ///
     /// # Errors
-    /// When the reference is invalid, or the guest is neither a module nor a component.
+    /// Fails if the reference is invalid, or the guest is neither a module nor a component.
     pub fn pack(&self) -> Result<Packed> {
         let binary = classify(&self.guest).with_context(|| format!("pack {}", self.reference))?;
         let layer = Blob::new(self.layer.media_type(), self.guest.clone());
@@ -101,7 +101,7 @@ impl WasmImage {
     /// Packs it.
     ///
     /// # Errors
-    /// When the reference or a path is invalid.
+    /// Fails if the reference or a path is invalid.
     pub fn pack(&self) -> Result<Packed> {
         let rootfs = if self.files.is_empty() {
             None

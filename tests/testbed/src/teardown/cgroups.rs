@@ -17,7 +17,7 @@ const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Kills the processes in the cgroups of the run `name` and removes the cgroups.
 ///
 /// # Errors
-/// When one cannot be removed in time.
+/// Fails if one cannot be removed in time.
 pub(super) fn remove(name: &str) -> Result<()> {
     let mountinfo =
         fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;

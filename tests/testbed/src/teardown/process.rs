@@ -20,7 +20,7 @@ impl Process {
     /// Returns the process that has the pid `pid` now.
     ///
     /// # Errors
-    /// When there is none.
+    /// Fails if there is none.
     pub fn of(pid: i32) -> Result<Self> {
         let started = started(pid).with_context(|| format!("process {pid} is gone"))?;
         Ok(Self { pid, started })
@@ -47,7 +47,7 @@ impl Process {
     /// after `grace`.
     ///
     /// # Errors
-    /// When a process survives SIGKILL.
+    /// Fails if a process survives SIGKILL.
     pub fn end_group(&self, grace: Duration) -> Result<()> {
         let group = Pid::from_raw(-self.pid);
         let is_gone = || kill(group, None).is_err();

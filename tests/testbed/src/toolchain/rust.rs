@@ -15,8 +15,8 @@ use super::{FORMAT, check};
 use crate::apt::{self, Dependencies, Extracted, Request};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
-use crate::host::{self, Need};
 use crate::progress;
+use crate::requirements::{self, Need};
 use crate::versions::Versions;
 
 const TARGET: &str = "wasm32-wasip1";
@@ -53,7 +53,7 @@ const OURS: &[&str] = &[
 /// its own.
 ///
 /// # Errors
-/// When it has no standard library, or does not compile.
+/// Fails if it has no standard library, or does not compile.
 pub fn guest(cache: &Cache, folder: &Path) -> Result<PathBuf> {
     let rustc = Rustc::of(folder)?;
     let mut inputs = vec![
@@ -124,7 +124,7 @@ impl StandardLibrary {
              target add {TARGET}`",
             linker.display()
         );
-        host::install(LLVM_NEEDS)?;
+        requirements::install(LLVM_NEEDS)?;
         let pinned = Versions::pinned()?.guests;
         let packages: Vec<&str> = pinned.rust_packages.iter().map(String::as_str).collect();
         let request = Request {

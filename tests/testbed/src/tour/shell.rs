@@ -26,7 +26,7 @@ impl Shell {
     /// Returns the environment for `cluster`.
     ///
     /// # Errors
-    /// When a program's path has no parent folder.
+    /// Fails if a program's path has no parent folder.
     pub fn of(cluster: &Cluster, helm: &Helm) -> Result<Self> {
         let folders = [cluster.kubectl_program(), helm.program()]
             .map(|program| program.parent().map(ToOwned::to_owned));
@@ -44,7 +44,7 @@ impl Shell {
     /// Returns a run of a shell line at the root of this checkout.
     ///
     /// # Errors
-    /// When a folder cannot be put on `PATH`.
+    /// Fails if a folder cannot be put on `PATH`.
     pub fn run(&self, line: &str) -> Result<Run> {
         let rest = std::env::var_os("PATH").unwrap_or_default();
         let folders = self

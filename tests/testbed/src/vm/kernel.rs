@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::apt::{self, Dependencies, Request};
 use crate::cache::{Cache, Key};
 use crate::command::Run;
-use crate::host::{self, Need};
+use crate::requirements::{self, Need};
 
 /// The package that depends on the newest kernel of its kind.
 const PACKAGE: &str = "linux-image-cloud-amd64";
@@ -87,7 +87,7 @@ pub(super) fn initial(cache: &Cache, suite: &str, kernel: &Kernel) -> Result<Pat
         .chain(MODULES.iter().copied())
         .chain(paths.iter().map(String::as_str));
     let place = cache.entry("vm-initial", &Key::of(inputs), |draft| {
-        host::install(&[Need {
+        requirements::install(&[Need {
             package: "cpio",
             provides: "cpio",
         }])?;

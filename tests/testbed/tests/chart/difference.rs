@@ -92,7 +92,7 @@ pub(crate) fn apply(base: &str, difference: &str) -> Result<String> {
         next = place + old.len();
     }
     applied.extend(&base[next..]);
-    Ok(applied.iter().map(|line| format!("{line}\n")).collect())
+    Ok(applied.iter().flat_map(|line| [*line, "\n"]).collect())
 }
 
 /// Returns the lines of each hunk, without its first one.

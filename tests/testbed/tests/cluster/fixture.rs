@@ -38,10 +38,10 @@ pub(crate) enum Concurrency {
 macro_rules! tests {
     ($($any:ident),+ $(,)? $(; alone $($alone:ident),+ $(,)?)?) => {
         pub(crate) const TESTS: &[crate::fixture::Test] = &[
-            $(crate::fixture::Test { name: stringify!($any), concurrency: crate::fixture::Concurrency::Any,
-                body: $any },)+
-            $($(crate::fixture::Test { name: stringify!($alone), concurrency: crate::fixture::Concurrency::Alone,
-                body: $alone },)+)?
+            $(crate::fixture::Test { name: stringify!($any),
+                concurrency: crate::fixture::Concurrency::Any, body: $any },)+
+            $($(crate::fixture::Test { name: stringify!($alone),
+                concurrency: crate::fixture::Concurrency::Alone, body: $alone },)+)?
         ];
     };
 }

@@ -48,7 +48,7 @@ fn guest_killed_from_outside_exits_137_and_others_keep_running(node: &Node) -> R
 }
 
 fn lost_forking_process_is_replaced(node: &Node) -> Result<Verdict> {
-    node.alone("heir", |alone| {
+    node.alone("standby", |alone| {
         let (guest, program) = (
             alone.mixed(&["sleep", "600"])?.start()?,
             alone.native(&["tick"])?.start()?,

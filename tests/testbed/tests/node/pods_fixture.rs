@@ -187,8 +187,8 @@ impl Pods {
         Machine::new(&self.containerd, NAMESPACE)
     }
 
-    /// Returns a pod with a private network and private pid namespaces, as
-    /// kubelet requests by default.
+    /// Returns a pod with a private network and private pid namespaces, as kubelet requests by
+    /// default.
     pub(crate) fn default_config(&self) -> PodConfig {
         self.config(NamespaceMode::Pod, NamespaceMode::Container)
     }

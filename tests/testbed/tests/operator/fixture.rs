@@ -47,8 +47,8 @@ macro_rules! tests {
     (bare $($test:ident),+ $(,)?) => { crate::fixture::tests!(@ Bare: $($test),+); };
     (@ $setup:ident: $($test:ident),+) => {
         pub(crate) const TESTS: &[crate::fixture::Test] =
-            &[$(crate::fixture::Test { name: stringify!($test), setup: crate::fixture::Setup::$setup,
-                body: $test },)+];
+            &[$(crate::fixture::Test { name: stringify!($test),
+                setup: crate::fixture::Setup::$setup, body: $test },)+];
     };
     ($($test:ident),+ $(,)?) => { crate::fixture::tests!(@ Operator: $($test),+); };
 }

@@ -17,9 +17,9 @@ const FILE_SYSTEMS: &[&str] = &["overlay", "proc", "tmpfs"];
 /// cgroups.
 ///
 /// # Errors
-/// When something is missing; the message names each missing thing and its remedy.
+/// Fails if something is missing; the message names each missing thing and its remedy.
 pub fn require_root_and_kernel(task: &str) -> Result<()> {
-    let facts = Facts::read()?;
+    let facts = MachineFacts::read()?;
     let missing = facts.missing();
     if missing.is_empty() {
         return Ok(());
@@ -32,14 +32,14 @@ pub fn require_root_and_kernel(task: &str) -> Result<()> {
 
 /// Facts about this machine.
 #[derive(Debug, Clone)]
-struct Facts {
+struct MachineFacts {
     root: bool,
     file_systems: BTreeSet<String>,
     namespaces: BTreeSet<String>,
     cgroups: bool,
 }
 
-impl Facts {
+impl MachineFacts {
     fn read() -> Result<Self> {
         let file_systems =
             fs::read_to_string("/proc/filesystems").context("read /proc/filesystems")?;
@@ -157,7 +157,7 @@ impl Need {
 /// nothing and needs no network.
 ///
 /// # Errors
-/// When apt fails, or a need is still not met afterwards.
+/// Fails if apt fails, or a need is still not met afterwards.
 pub fn install(needs: &[Need]) -> Result<()> {
     let packages: BTreeSet<&str> = needs
         .iter()
@@ -193,8 +193,8 @@ pub fn install(needs: &[Need]) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn good() -> Facts {
-        Facts {
+    fn complete_machine() -> MachineFacts {
+        MachineFacts {
             root: true,
             file_systems: FILE_SYSTEMS.iter().map(|name| (*name).to_owned()).collect(),
             namespaces: ["pid", "mnt", "net", "ipc", "uts"]
@@ -206,16 +206,16 @@ mod tests {
 
     #[test]
     fn complete_machine_lacks_nothing() {
-        assert!(good().missing().is_empty());
+        assert!(complete_machine().missing().is_empty());
     }
 
     #[test]
     fn each_missing_requirement_is_named_with_its_remedy() {
-        let facts = Facts {
+        let facts = MachineFacts {
             root: false,
             file_systems: BTreeSet::new(),
             cgroups: false,
-            ..good()
+            ..complete_machine()
         };
         let text = facts.missing().join("\n");
         for word in ["root", "modprobe overlay", "cgroup2"] {
