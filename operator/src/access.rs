@@ -1,7 +1,7 @@
 //! The rights of the operator and of the chart's hooks in the cluster: one table each.
 //!
-//! The chart's roles are generated from these tables, and a test fails on a call of the operator that
-//! is in none.
+//! The chart's roles are generated from these tables, and a test fails on a call of the operator
+//! that is in none.
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
@@ -164,8 +164,8 @@ pub const CRDS_HOOK: &[Right] = &[Right {
     ..CLUSTER
 }];
 
-/// The rights of the chart's hook that cleans the nodes before an uninstallation: `wasmedge-operator
-/// runtimes remove`.
+/// The rights of the chart's hook that cleans the nodes before an uninstallation:
+/// `wasmedge-operator runtimes remove`.
 pub const REMOVE_HOOK: &[Right] = &[
     Right {
         group: GROUP,

@@ -137,7 +137,8 @@ pub(crate) async fn call<T>(
     })
 }
 
-/// As [`call`], for a JSON patch: "invalid" means that one of its tests failed, which is a conflict.
+/// As [`call`], for a JSON patch: "invalid" means that one of its tests failed, which is a
+/// conflict.
 async fn call_patch<T>(
     operation: impl FnOnce() -> String,
     request: impl Future<Output = kube::Result<T>>,

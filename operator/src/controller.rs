@@ -108,8 +108,8 @@ impl Controller {
                 Ok(plan) if plan.actions.is_empty() => {
                     self.schedule.mark_done(&name, plan.requeue_after);
                 }
-                // The watch events of our own writes are no changes, so the next steps are scheduled
-                // here: of this runtime, or of one that waited for a node.
+                // The watch events of our own writes are no changes, so the next steps are
+                // scheduled here: of this runtime, or of one that waited for a node.
                 Ok(_) => self.schedule.mark_acted(&name),
                 Err(error) => {
                     tracing::warn!(

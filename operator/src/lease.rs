@@ -9,9 +9,9 @@
 //!
 //! The clocks of replicas may differ: times in the Lease are for users only. A waiting replica
 //! measures with its own clock how long the Lease has not changed, and takes it over after the
-//! holder's [`LeaseTimings::lease_duration`]. The holder measures from before its request, and stops
-//! to lead after [`LeaseTimings::renew_deadline`], which is shorter. Every write names the version
-//! that it replaces, so that only one of two succeeds.
+//! holder's [`LeaseTimings::lease_duration`]. The holder measures from before its request, and
+//! stops to lead after [`LeaseTimings::renew_deadline`], which is shorter. Every write names the
+//! version that it replaces, so that only one of two succeeds.
 
 use std::time::Duration;
 
@@ -97,7 +97,8 @@ pub fn decide(role: Role, seen: Option<ObservedLease<'_>>, identity: &str) -> De
         unchanged,
     }) = seen
     else {
-        // Also for a leader, if the Lease was deleted: no replica holds it, and the first write wins.
+        // Also for a leader, if the Lease was deleted: no replica holds it, and the first write
+        // wins.
         return Decision::Acquire;
     };
     match role {
@@ -117,8 +118,8 @@ pub struct Leadership {
     release: oneshot::Sender<()>,
 }
 
-/// Waits until this replica leads. Calls `stand_by` once another replica is seen to renew the Lease:
-/// a Lease that is not renewed may belong to a replica that is gone.
+/// Waits until this replica leads. Calls `stand_by` once another replica is seen to renew the
+/// Lease: a Lease that is not renewed may belong to a replica that is gone.
 pub async fn lead(client: Client, election: Election, stand_by: impl Fn()) -> Leadership {
     let mut candidate = Candidate::new(client, election);
     let mut is_logged = false;

@@ -40,10 +40,11 @@ pub const DO_NOT_DISRUPT_ANNOTATION: &str = "karpenter.sh/do-not-disrupt";
 pub const NODE_ANNOTATION: &str = "runtime.wasmedge.dev/node";
 /// Standard label: the manager of an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-/// Annotation of an adopted RuntimeClass: its original fields, restored when the runtime is deleted.
+/// Annotation of an adopted RuntimeClass: its original fields, restored when the runtime is
+/// deleted.
 pub const ADOPTED_ANNOTATION: &str = "runtime.wasmedge.dev/adopted";
-/// Annotation that a user sets on a `WasmRuntime`: each new value requests another attempt on failed
-/// nodes.
+/// Annotation that a user sets on a `WasmRuntime`: each new value requests another attempt on
+/// failed nodes.
 pub const RETRY_ANNOTATION: &str = "runtime.wasmedge.dev/retry";
 /// Annotation of the CustomResourceDefinitions: digest of their spec. The chart checks it to see
 /// whether the cluster's definitions are those of the chart.

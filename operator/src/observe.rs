@@ -1,7 +1,7 @@
 //! The observed cluster state: the facts of watched objects that plans depend on.
 //!
-//! [`ClusterState`] has the objects of the watches, and those that this operator wrote: the answer to
-//! a write is newer than a watch event that is under way, and a plan with the older object would
+//! [`ClusterState`] has the objects of the watches, and those that this operator wrote: the answer
+//! to a write is newer than a watch event that is under way, and a plan with the older object would
 //! repeat the write.
 //!
 //! * `cache`: the objects of one kind.
@@ -57,8 +57,8 @@ pub struct ClusterState {
     warnings: Cache<warning::Warning>,
     /// RuntimeClasses, by name.
     pub classes: Cache<RuntimeClass>,
-    /// Names of the objects in [`Self::runtime_nodes`] whose last write got no answer. They are read
-    /// before the next plan, because they may name an installer.
+    /// Names of the objects in [`Self::runtime_nodes`] whose last write got no answer. They are
+    /// read before the next plan, because they may name an installer.
     pub unconfirmed_writes: BTreeSet<String>,
 }
 

@@ -59,7 +59,8 @@ pub(super) async fn delete(context: &Context, name: &str) -> Result<Applied, App
     )
     .await
     {
-        // A Job with finalizers stays until they are removed; one without is in the answer, and gone.
+        // A Job with finalizers stays until they are removed; one without is in the answer, and
+        // gone.
         Ok(answer) => answer.left().filter(|job| !job.finalizers().is_empty()),
         Err(ApplyError::Api {
             category: Category::Gone,

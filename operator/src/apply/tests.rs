@@ -529,7 +529,7 @@ async fn adopted_runtime_class_is_changed_and_restored() {
     assert_eq!(
         stage.found_class().uid(),
         before.uid(),
-        "pods name it: it is never made anew"
+        "pods name it: it is not created again"
     );
     let key = Key::new(WASM_RUNTIME, "", "wasmedge");
     stage

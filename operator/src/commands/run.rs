@@ -1,5 +1,5 @@
-//! `run`: serves the admin port, waits until it leads, and runs the controller until it gets SIGTERM
-//! or SIGINT.
+//! `run`: serves the admin port, waits until it leads, and runs the controller until it gets
+//! SIGTERM or SIGINT.
 
 use std::sync::Arc;
 

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_nodes_some_are_named() {
+    fn message_names_some_of_many_nodes() {
         let nodes: Vec<_> = (0..25)
             .map(|number| node(&format!("n{number}"), WasmRuntimeNodeStatus::default()))
             .collect();

@@ -34,8 +34,8 @@ const SCRATCH: (&str, &str) = ("/tmp", "1Gi");
 const GRACE_SECONDS: i64 = 90;
 /// How long Kubernetes keeps a Job that the operator did not delete.
 const TTL_SECONDS: i32 = 3600;
-/// The capabilities of root in the container: to use the node root as root folder, and to write files
-/// of any owner there. Not to mount, trace, load modules, or access devices.
+/// The capabilities of root in the container: to use the node root as root folder, and to write
+/// files of any owner there. Not to mount, trace, load modules, or access devices.
 const CAPABILITIES: [&str; 4] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SYS_CHROOT"];
 
 /// Returns the settings that plans depend on.

@@ -86,8 +86,8 @@ pub fn matches(desired: &RuntimeClass, found: &RuntimeClass) -> bool {
         && same_scheduling(desired, found)
 }
 
-/// Returns `found` with the fields of `desired`, and with an annotation of its original fields if it
-/// had another owner. Everything else stays.
+/// Returns `found` with the fields of `desired`, and with an annotation of its original fields if
+/// it had another owner. Everything else stays.
 pub fn changed(desired: &RuntimeClass, found: &RuntimeClass, runtime: &str) -> RuntimeClass {
     let mut class = found.clone();
     if !is_ours(found, runtime) {

@@ -74,7 +74,7 @@ pub fn job_state(job: &Job) -> JobState {
             .meta()
             .creation_timestamp
             .as_ref()
-            .map(|Time(made)| *made),
+            .map(|Time(created)| *created),
         template: job.annotations().get(names::TEMPLATE_ANNOTATION).cloned(),
         had_pods: counts_pods(&status),
         deleted: job.meta().deletion_timestamp.is_some(),
@@ -247,8 +247,8 @@ impl JobState {
     }
 }
 
-/// Returns the facts of an installer: from its Job, if that exists, from its pods, and from warnings
-/// about them. `unstarted` is whether a pod of it ended before its container started.
+/// Returns the facts of an installer: from its Job, if that exists, from its pods, and from
+/// warnings about them. `unstarted` is whether a pod of it ended before its container started.
 pub(super) fn facts(
     job: Option<&JobState>,
     pods: &[&PodState],

@@ -45,9 +45,9 @@ pub(super) fn step(
         Some(status) if !wanted || status.phase == Phase::Removing => {
             removal::step(draft, target, name, node, &status)
         }
-        // The node's object was deleted by a user. Its finalizer stands for what is on the node:
-        // the object goes when that is removed, and the node is fresh then. Releasing it at once
-        // would lose track of the node if it is not wanted later.
+        // The node's object was deleted by a user. Its finalizer is there because the
+        // runtime may be installed: the object is released after a removal, and the node is fresh
+        // then. Releasing it at once would lose track of the node if it is not wanted later.
         Some(status) if state.is_some_and(|state| state.deleting) && !is_changing(&status) => {
             removal::step(draft, target, name, node, &status)
         }

@@ -123,7 +123,8 @@ impl Target {
         );
         let message = format!(
             "the installer's image is for {known}, the node's architecture is {arch}: leave such \
-             nodes out with nodeSelector, or bring an image for it and name it in the chart's installer.architectures"
+             nodes out with nodeSelector, or bring an image for it and \
+             name it in the chart's installer.architectures"
         );
         Err(Unfit {
             reason: Reason::Unsupported,

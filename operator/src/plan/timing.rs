@@ -17,8 +17,8 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(10);
 const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// After how long a pod that has not started is reported, if Kubernetes gives no reason.
 pub(super) const POD_START_TIMEOUT: Duration = Duration::from_secs(50);
-/// Time after its deadline until the end of a Job is seen: Kubernetes kills the pod, and the kubelet
-/// reports it.
+/// Time after its deadline until the end of a Job is seen: Kubernetes kills the pod, and the
+/// kubelet reports it.
 const JOB_END_GRACE: Duration = Duration::from_mins(2);
 
 /// The message of an installer that is abandoned because its Job does not exist.

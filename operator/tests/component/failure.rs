@@ -68,7 +68,7 @@ async fn failure_stops_rollout_until_retry_annotation_is_set() {
     assert_eq!(
         fixture.fleet.machine("b").runs,
         1,
-        "what does not pass by itself is not tried again by itself"
+        "a permanent failure is not retried automatically"
     );
     let retry = |runtime: &mut Value| {
         runtime["metadata"]["annotations"] = json!({ "runtime.wasmedge.dev/retry": "1" });
@@ -163,7 +163,7 @@ async fn persistent_transient_failure_ends_after_maximum_attempts() {
     fixture.until("wasmedge", &["b"], "Failed Download").await;
     sleep(Duration::from_hours(12)).await;
     let runs = fixture.fleet.machine("b").runs;
-    assert!((2..=10).contains(&runs), "{runs} tries");
+    assert!((2..=10).contains(&runs), "{runs} attempts");
     fixture.assert_sound();
 }
 

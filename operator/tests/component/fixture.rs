@@ -78,14 +78,14 @@ impl Fixture {
             .update(&runtime_key(name), |runtime| {
                 merge(&mut runtime["spec"], spec);
             })
-            .expect("the runtime is there");
+            .expect("the runtime exists");
     }
 
     /// Deletes a runtime.
     pub(crate) fn uninstall(&self, name: &str) {
         self.cluster
             .delete(&runtime_key(name))
-            .expect("the runtime is there");
+            .expect("the runtime exists");
     }
 
     /// Returns the WasmRuntime.

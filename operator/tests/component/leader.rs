@@ -87,8 +87,8 @@ async fn until_leads(fixture: &Fixture, name: &str) {
         .unwrap();
 }
 
-/// Returns the number of a replica's writes, without those of the Lease and of Events: the task that
-/// publishes these ends with the process, and a replica in a test has none.
+/// Returns the number of a replica's writes, without those of the Lease and of Events: the task
+/// that publishes these ends with the process, and a replica in a test has none.
 fn writes(fixture: &Fixture, name: &str) -> usize {
     let by = format!("operator-{name}");
     let calls = fixture.cluster.calls();

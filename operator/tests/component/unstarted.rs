@@ -232,7 +232,8 @@ async fn killed_at(script: &Script, n: usize, moment: Moment) -> bool {
         .kill_at(n, moment, Duration::from_mins(2))
         .await;
     sleep(Duration::from_secs(20)).await;
-    // If no operator observed the end of the pod, it may have run; then an installer cleans the node.
+    // If no operator observed the end of the pod, it may have run; then an installer cleans the
+    // node.
     fixture.fleet.script("a", []);
     let second = Operator::start(&fixture, "second");
     fixture.until_gone("wasmedge").await;

@@ -139,7 +139,7 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) fn start(cluster: &Cluster, account: &Account) -> Self {
         let log = account.kubeconfig().with_extension("log");
-        let out = File::create(&log).expect("the log can be made");
+        let out = File::create(&log).expect("the log can be created");
         let child = Command::new(PROGRAM)
             .args([
                 "run",

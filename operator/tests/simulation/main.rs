@@ -25,8 +25,8 @@ const BUDGET: usize = 50;
 /// Maximum duration. An installation takes 2 s to start, 15 s of work, and 5 s until the kubelet
 /// lists the handler; the operator adds the time of its calls. The canary is installed alone.
 const MAX_DURATION: Duration = Duration::from_secs(30 * (1 + NODES as u64 / BUDGET as u64));
-/// Maximum number of calls per node: the claim, four states, creation and deletion of a Job, a label
-/// and the finalizer; a third more for repetitions.
+/// Maximum number of calls per node: the claim, four states, creation and deletion of a Job, a
+/// label and the finalizer; a third more for repetitions.
 const MAX_CALLS: usize = 16;
 /// Maximum growth of the process during the rollout, in MiB, including the server's objects.
 const MAX_MEMORY: usize = 100;
@@ -109,7 +109,7 @@ impl Simulation {
         });
         tokio::select! {
             done = done => done.unwrap(),
-            () = beats => unreachable!("kubelets go on"),
+            () = beats => unreachable!("heartbeats do not end"),
         }
         let took = Duration::try_from(self.cluster.now().duration_since(began)).unwrap();
         let calls = self.cluster.calls();

@@ -74,10 +74,10 @@ fn job_that_was_not_created_before_spec_change_is_created_with_new_spec_only() {
             .any(is_start)
     );
     model.reconcile("wasmedge", usize::MAX);
-    let anew = model.running().remove(0);
-    assert_ne!(anew, job);
-    let end = model.success(&anew);
-    model.end(&anew, end);
+    let second = model.running().remove(0);
+    assert_ne!(second, job);
+    let end = model.success(&second);
+    model.end(&second, end);
     model.reconcile("wasmedge", usize::MAX);
     assert!(model.running().is_empty(), "one installer is enough");
     let hash = plan(&model.observed("wasmedge")).target.hash;
@@ -332,12 +332,16 @@ fn without_preparation_nothing_starts_but_results_and_removals_proceed() {
         }
         let plan = model.reconcile_without("wasmedge", forbidden);
         assert_eq!(plan.rollout, Rollout::Preparing);
-        let begun = |action: &Action| match action {
+        let needs_preparation = |action: &Action| match action {
             Action::Claim { .. } | Action::Label { .. } | Action::RemoveTaints { .. } => true,
             Action::StartInstaller { request, .. } => request.verb == Verb::Install,
             _ => false,
         };
-        assert!(!plan.actions.iter().any(begun), "{:?}", plan.actions);
+        assert!(
+            !plan.actions.iter().any(needs_preparation),
+            "{:?}",
+            plan.actions
+        );
         assert_eq!(
             model.status("wasmedge", "node-00").phase,
             Phase::Verifying,

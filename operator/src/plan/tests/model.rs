@@ -138,8 +138,8 @@ impl Model {
         }
     }
 
-    /// Plans, and applies all actions that are not `forbidden`, like an operator after a failed call:
-    /// the node's further actions are skipped, and other nodes continue.
+    /// Plans, and applies all actions that are not `forbidden`, like an operator after a failed
+    /// call: the node's further actions are skipped, and other nodes continue.
     pub(super) fn reconcile_without(
         &mut self,
         runtime: &str,
@@ -196,7 +196,7 @@ impl Model {
                 let template = Some(template(&self.installer.digest, &request));
                 let Request { verb, handler, .. } = *request;
                 let runtime = runtime.to_owned();
-                let begun = Job {
+                let new_job = Job {
                     runtime,
                     node,
                     verb,
@@ -208,7 +208,7 @@ impl Model {
                         start: Start::Started,
                     },
                 };
-                self.jobs.entry(job).or_insert(begun);
+                self.jobs.entry(job).or_insert(new_job);
             }
             Action::DeleteJob { job, .. } => self.delete_job(&job),
             Action::Label { node, .. } => drop(

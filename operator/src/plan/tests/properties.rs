@@ -321,7 +321,8 @@ proptest! {
                 let wanted = alive && !facts.labels.contains_key("outside");
                 prop_assert_eq!(model.is_labelled(name, node), wanted, "{} on {}: {:?}", name,
                     node, model.states);
-                prop_assert_eq!(model.installed.contains_key(&(name.to_owned(), node.clone())), wanted);
+                let key = (name.to_owned(), node.clone());
+                prop_assert_eq!(model.installed.contains_key(&key), wanted);
             }
             prop_assert_eq!(model.classes.contains_key(name), alive);
         }

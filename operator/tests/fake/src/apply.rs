@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_no_longer_said_is_taken_away_and_no_other() {
+    fn field_that_is_not_applied_any_more_is_removed() {
         let node = fresh(json!({ "metadata": { "labels": { "host": "a" } } }));
         let node = apply_as(
             &node,
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_another_manager_is_taken_only_by_force() {
+    fn field_of_another_manager_is_taken_over_only_by_force() {
         let node = fresh(json!({ "spec": { "x": 1 } }));
         let refused = apply_as(&node, &json!({ "spec": { "x": 2 } }), "us", Force::No).unwrap_err();
         assert_eq!((refused.code, refused.reason), (409, "Conflict"));
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_two_say_stays_until_both_are_silent() {
+    fn field_of_two_managers_stays_until_both_stop_applying_it() {
         let node = fresh(json!({}));
         let applied = json!({ "metadata": { "finalizers": ["a/b"] } });
         let node = apply_as(&node, &applied, "one", Force::No).unwrap();

@@ -1,6 +1,6 @@
-//! Simulated nodes that run installer Jobs by a script. A fleet has the roles of the Job controller,
-//! kubelets, containerd and installers: it starts pods, reports, lists handlers, and records
-//! violations.
+//! Simulated nodes that run installer Jobs by a script. A fleet has the roles of the Job
+//! controller, kubelets, containerd and installers: it starts pods, reports, lists handlers, and
+//! records violations.
 //!
 //! * [`machine`]: the real state of a node. [`script`]: what its installers do.
 //! * `installer`: one Job, from its creation to its end. `object`: the objects of nodes, pods and

@@ -227,7 +227,7 @@ impl State {
             && count > budget
         {
             let violation = format!(
-                "{count} nodes of {runtime} are changed at a time, the budget is {budget}: {nodes:?}"
+                "{count} nodes of {runtime} are changed at a time, budget {budget}: {nodes:?}"
             );
             self.record_violation(violation);
         }

@@ -11,12 +11,12 @@
 //! * [`call`], [`watch`], [`record`]: requests, watches, and the record of both.
 //! * [`faults`]: injected faults, the same for the same seed.
 //! * [`cluster`]: all of it behind the service that `kube::Client` uses.
-//! * [`fleet`]: nodes that run installer Jobs by a script. [`guard`]: invariants that are checked at
-//!   every change.
+//! * [`fleet`]: nodes that run installer Jobs by a script. [`guard`]: invariants that are checked
+//!   at every change.
 //!
-//! Not included: admission, authentication, quotas, schemas of custom resources, and all controllers
-//! except the garbage collector and that of Jobs. Server-side apply treats every list as one value,
-//! except finalizers and owners.
+//! Not included: admission, authentication, quotas, schemas of custom resources, and all
+//! controllers except the garbage collector and that of Jobs. Server-side apply treats every list
+//! as one value, except finalizers and owners.
 #![forbid(unsafe_code)]
 
 pub mod clock;

@@ -63,7 +63,7 @@ async fn object_is_created_read_and_deleted() {
     let (_cluster, connection) = start();
     let nodes: Api<Node> = Api::all(connection.client());
     assert_eq!(code(&nodes.get("a").await.unwrap_err()), 404);
-    let made = nodes
+    let created = nodes
         .create(
             &PostParams::default(),
             &serde_json::from_value(node("a", &json!({}))).unwrap(),
@@ -71,9 +71,9 @@ async fn object_is_created_read_and_deleted() {
         .await
         .unwrap();
     assert!(
-        made.uid().is_some()
-            && made.resource_version().is_some()
-            && made.creation_timestamp().is_some()
+        created.uid().is_some()
+            && created.resource_version().is_some()
+            && created.creation_timestamp().is_some()
     );
     let again = nodes
         .create(
@@ -137,12 +137,12 @@ async fn update_with_old_resource_version_is_a_conflict() {
 async fn status_is_written_by_subresource_only_and_generation_ignores_it() {
     let (_cluster, connection) = start();
     let api = runtimes(&connection);
-    let made = api
+    let created = api
         .create(&PostParams::default(), &runtime("r", &json!({ "a": 1 })))
         .await
         .unwrap();
-    assert!(made.data.get("status").is_none());
-    assert_eq!(made.metadata.generation, Some(1));
+    assert!(created.data.get("status").is_none());
+    assert_eq!(created.metadata.generation, Some(1));
     let status = json!({ "spec": { "a": 2 }, "status": { "state": "x" } });
     let after = api
         .patch_status("r", &PatchParams::default(), &Patch::Merge(&status))
@@ -302,8 +302,8 @@ async fn object_is_deleted_with_its_last_finalizer() {
         .await
         .unwrap();
     api.delete("r", &DeleteParams::default()).await.unwrap();
-    let going = api.get("r").await.unwrap();
-    assert!(going.metadata.deletion_timestamp.is_some());
+    let deleting = api.get("r").await.unwrap();
+    assert!(deleting.metadata.deletion_timestamp.is_some());
     let late = api
         .patch("r", &PatchParams::default(), &patch(&["a/b", "c/d"]))
         .await
@@ -560,7 +560,7 @@ async fn kube_finalizer_helper_works_on_fake_server() {
         let Some(object) = api.get_opt("w").await.unwrap() else {
             break;
         };
-        let going = object.meta().deletion_timestamp.is_some();
+        let deleting = object.meta().deletion_timestamp.is_some();
         let step = finalizer(&api, "ours/x", object.into(), |event| async move {
             Ok::<_, std::io::Error>(kube::runtime::controller::Action::requeue(match event {
                 Event::Apply(_) => Duration::from_secs(1),
@@ -568,7 +568,7 @@ async fn kube_finalizer_helper_works_on_fake_server() {
             }))
         });
         step.await.unwrap();
-        seen.push(going);
+        seen.push(deleting);
         if seen.len() == 1 {
             api.delete("w", &DeleteParams::default()).await.unwrap();
         }

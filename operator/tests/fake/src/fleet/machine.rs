@@ -16,8 +16,8 @@ pub struct Machine {
     pub handlers: BTreeMap<String, String>,
     /// The installed runtimes, by the names of `WasmRuntime`s.
     pub installed: BTreeMap<String, Installed>,
-    /// The `WasmRuntime`s after whose change the node has not settled: the handler is not listed, or
-    /// the node is not Ready.
+    /// The `WasmRuntime`s after whose change the node has not settled: the handler is not listed,
+    /// or the node is not Ready.
     pub settling: BTreeMap<String, usize>,
     /// Handlers that were removed without the operator's knowledge.
     pub sabotaged: BTreeSet<String>,

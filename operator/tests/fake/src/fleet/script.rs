@@ -9,8 +9,8 @@ use installer_protocol::{Outcome, Reason};
 pub enum Script {
     /// It succeeds.
     Works,
-    /// It fails with a report. The node is unchanged, unless the outcome is [`Outcome::Broken`]: then
-    /// the runtime's handler does not work.
+    /// It fails with a report. The node is unchanged, unless the outcome is [`Outcome::Broken`]:
+    /// then the runtime's handler does not work.
     Fails(Outcome, Reason),
     /// Its container is killed after half of its time, without a report.
     Dies,
