@@ -271,10 +271,8 @@ fn fetch(run: &Run, containerd: &Containerd, source: &Source) -> Result<()> {
 fn in_words(code: u8) -> String {
     match code {
         0 => "the guest succeeded (exit code 0)".to_owned(),
-        126 => {
-            "the guest could not be started (exit code 126): its output above says why".to_owned()
-        }
-        134 => "the guest trapped (exit code 134): its output above says where".to_owned(),
+        126 => "the guest could not be started (exit code 126): see its output above".to_owned(),
+        134 => "the guest trapped (exit code 134): see its output above".to_owned(),
         137 => "the guest was killed (exit code 137)".to_owned(),
         143 => "the guest was ended by SIGTERM (exit code 143)".to_owned(),
         code => format!("the guest itself ended with exit code {code}, so this command does too"),

@@ -3,8 +3,8 @@
 //!
 //! A block begins with a line break of its own and ends with one. So it can follow a text without a
 //! last line break, or another block, and removing it restores the former text in whatever order
-//! blocks come and go. Its last mark has a digest of the content, which shows whether somebody
-//! edited the block.
+//! blocks come and go. Its last mark has a digest of the content, which shows whether
+//! the block was edited.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -172,7 +172,7 @@ pub(super) fn put(
             text.replace_range(found.lines, &block);
             Ok(text)
         }
-        // Somebody's lines may be in the block.
+        // The block may have lines that another program or a user added.
         Some(_) => Ok(format!("{}\n{block}", take(path, text, subject)?)),
         None => Ok(format!("{text}\n{block}")),
     }

@@ -10,10 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum PodError {
     /// The spec is not one of a Linux container.
-    #[error(
-        "the sandbox's OCI spec has no linux section, so it does not say which namespaces the pod \
-         has"
-    )]
+    #[error("the sandbox's OCI spec has no linux section, which lists the pod's namespaces")]
     NotLinux,
     /// A user namespace that containerd did not create (`hostUsers: false` with `hostNetwork:
     /// true`, or with the Sandbox API).

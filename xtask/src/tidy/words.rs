@@ -76,7 +76,7 @@ fn begun(path: &str, text: &str) -> Option<Finding> {
     (!begins).then(|| {
         Finding::new(
             path,
-            "does not begin with a `//!` line that says what the file is",
+            "does not begin with a `//!` header with a description of the file",
         )
     })
 }
