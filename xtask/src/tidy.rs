@@ -7,7 +7,7 @@
 //! - [`workspace`]: allowed dependencies between our crates, and workspace dependencies that no
 //!   crate uses.
 //! - [`examples`]: every example is complete.
-//! - [`documents`]: references in documents exist.
+//! - [`documents`]: references in documents exist, and lines have a bounded width.
 //! - [`decisions`]: decision records are numbered and have a status.
 
 use std::fmt;
