@@ -20,7 +20,7 @@ use crate::lookup::{self, LookupOwner};
 use crate::process;
 use crate::program::{DigestReport, GuestProgram};
 use crate::streams::{self, for_guest, for_native};
-use crate::task::{Body, ExecProcess, GuestBody, MAX_EXEC_SETUPS, Task};
+use crate::task::{Body, GuestBody, MAX_EXEC_SETUPS, Task, TaskExec};
 use crate::wait::{EXEC_SETUP_TIMEOUT, until_ready};
 use crate::wasi::WasiContext;
 use crate::workload::{self, CommandLine, Entrypoint, Workload};
@@ -42,7 +42,7 @@ pub(crate) struct Started {
 pub(crate) async fn start(
     host: &Arc<Host>,
     task: &Arc<Task>,
-    exec: &Arc<ExecProcess>,
+    exec: &Arc<TaskExec>,
     cancelled: impl Future<Output = ()>,
 ) -> Result<Started, TaskError> {
     tokio::pin!(cancelled);
@@ -80,7 +80,7 @@ async fn permit(
     }
 }
 
-fn in_native(task: &Task, exec: &ExecProcess) -> Result<Started, TaskError> {
+fn in_native(task: &Task, exec: &TaskExec) -> Result<Started, TaskError> {
     let Body::Native(container) = &task.body else {
         return Err(TaskError::NoProcess {
             id: task.id.clone(),
@@ -104,7 +104,7 @@ async fn look_up(
     host: &Arc<Host>,
     task: &Task,
     body: &GuestBody,
-    exec: &ExecProcess,
+    exec: &TaskExec,
 ) -> Result<Workload, CreateError> {
     let command = command(&exec.spec);
     let entrypoint = Entrypoint::parse(command.args)?;
@@ -141,7 +141,7 @@ async fn look_up(
 fn set_up(
     host: &Host,
     task: &Task,
-    exec: &ExecProcess,
+    exec: &TaskExec,
     workload: Workload,
 ) -> Result<(Pending, Io), CreateError> {
     let Body::Guest(body) = &task.body else {
@@ -196,7 +196,7 @@ fn set_up(
 }
 
 /// Names OOM as the cause if the kernel killed the process for lack of memory before it was ready.
-fn name_oom(task: &Task, exec: &ExecProcess, error: CreateError) -> CreateError {
+fn name_oom(task: &Task, exec: &TaskExec, error: CreateError) -> CreateError {
     match error {
         // Recorded as reported: a later exit by SIGKILL is not reported as this OOM kill.
         CreateError::Sandbox(SandboxError::Killed(_))
@@ -230,7 +230,7 @@ fn run(process: &Guest, io: Io) -> Result<Started, CreateError> {
 fn plan_of(
     host: &Host,
     body: &GuestBody,
-    exec: &ExecProcess,
+    exec: &TaskExec,
     runs: plan::WorkloadKind,
 ) -> Result<ProcessPlan, CreateError> {
     Ok(ProcessPlan::of(

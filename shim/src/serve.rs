@@ -1,7 +1,7 @@
 //! The node host's start: from the command line to running services, until it shuts down.
 #![expect(
     clippy::print_stdout,
-    reason = "the engine's version is asked for on the command line"
+    reason = "`--engine-version` prints to standard output"
 )]
 
 use std::io::Write as _;
@@ -232,7 +232,7 @@ async fn watch_zygote(host: Arc<Host>) {
             ),
             Err(error) => {
                 tracing::error!(
-                    "no guest can be forked any more, so this host takes no more containers: \
+                    "no guest can be forked from now on, so this host takes no more containers: \
                      {error:#}"
                 );
                 break;

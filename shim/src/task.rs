@@ -44,7 +44,7 @@ pub(crate) struct Task {
     pub(crate) kills: Arc<RwLock<()>>,
     /// One permit for each exec process that is set up. All containers of a pod share them.
     pub(crate) exec_setups: Arc<Semaphore>,
-    execs: Mutex<HashMap<String, Arc<ExecProcess>>>,
+    execs: Mutex<HashMap<String, Arc<TaskExec>>>,
 }
 
 /// The count of OOM kills in a container when they were last reported.
@@ -90,7 +90,7 @@ pub(crate) struct GuestBody {
 }
 
 /// A process that Exec added.
-pub(crate) struct ExecProcess {
+pub(crate) struct TaskExec {
     /// Its state.
     pub(crate) process: Arc<Process>,
     /// The program that it is to run.
@@ -167,7 +167,7 @@ impl Task {
     ///
     /// # Errors
     /// If there is none.
-    pub(crate) fn exec(&self, exec: &str) -> Result<Arc<ExecProcess>, TaskError> {
+    pub(crate) fn exec(&self, exec: &str) -> Result<Arc<TaskExec>, TaskError> {
         self.execs()
             .get(exec)
             .cloned()
@@ -178,7 +178,7 @@ impl Task {
     }
 
     /// Returns all exec processes that were not deleted.
-    pub(crate) fn all_execs(&self) -> Vec<Arc<ExecProcess>> {
+    pub(crate) fn all_execs(&self) -> Vec<Arc<TaskExec>> {
         self.execs().values().cloned().collect()
     }
 
@@ -186,7 +186,7 @@ impl Task {
     ///
     /// # Errors
     /// If there is one of that name.
-    pub(crate) fn add_exec(&self, exec: ExecProcess) -> Result<(), TaskError> {
+    pub(crate) fn add_exec(&self, exec: TaskExec) -> Result<(), TaskError> {
         let name = exec.process.id.exec.clone();
         let mut execs = self.execs();
         if execs.contains_key(&name) {
@@ -204,7 +204,7 @@ impl Task {
         self.execs().remove(exec);
     }
 
-    fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<ExecProcess>>> {
+    fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<TaskExec>>> {
         // Every change is one insert or remove, so the map is consistent even if its last holder
         // panicked.
         failures::lock_ignoring_poison(&self.execs)

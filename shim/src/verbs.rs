@@ -30,7 +30,7 @@ use crate::host::Host;
 use crate::lifecycle::{State, Verb};
 use crate::options;
 use crate::process::{Exit, Process};
-use crate::task::{Body, ExecProcess, Task};
+use crate::task::{Body, Task, TaskExec};
 use exit::watch;
 
 mod exit;
@@ -315,7 +315,7 @@ pub(crate) async fn exec(
         request.terminal,
     );
     let process = Arc::new(Process::new(&request.id, &request.exec_id, streams));
-    task.add_exec(ExecProcess { process, spec })?;
+    task.add_exec(TaskExec { process, spec })?;
     host.events.send(&TaskExecAdded {
         container_id: request.id,
         exec_id: request.exec_id,

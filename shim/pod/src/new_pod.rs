@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::error::PodError;
-use crate::sysctl::{Owner, Sysctl};
+use crate::sysctl::{Owner, PodSysctl};
 
 /// The namespaces of a new pod. Every value of this type can be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct NewPod {
     pub(crate) network: Network,
     pub(crate) ipc: Ipc,
     pub(crate) uts: Uts,
-    pub(crate) sysctls: Vec<Sysctl>,
+    pub(crate) sysctls: Vec<PodSysctl>,
 }
 
 /// The network of a pod's containers.
@@ -34,7 +34,7 @@ pub enum Network {
     /// (`ctr`; CRI always joins).
     Own,
     /// The node's.
-    Host,
+    Node,
 }
 
 /// The user namespace of a pod's containers.
@@ -53,7 +53,7 @@ pub enum Ipc {
     /// The pod's own.
     Own,
     /// The node's (`hostIPC: true`).
-    Host,
+    Node,
 }
 
 /// The host name of a pod's containers.
@@ -67,15 +67,15 @@ pub enum Uts {
         domainname: Option<String>,
     },
     /// The node's (`hostNetwork: true`).
-    Host,
+    Node,
 }
 
 impl NewPod {
     /// Parses the spec of the sandbox container `id`, without I/O.
     pub fn from_spec(id: &str, spec: &Spec) -> Result<Self, PodError> {
         let linux = spec.linux().as_ref().ok_or(PodError::NotLinux)?;
-        let mut network = Network::Host;
-        let mut ipc = Ipc::Host;
+        let mut network = Network::Node;
+        let mut ipc = Ipc::Node;
         let mut own_uts = false;
         let mut users = Users::Node;
         for namespace in linux.namespaces().iter().flatten() {
@@ -105,7 +105,7 @@ impl NewPod {
                 hostname,
                 domainname,
             },
-            (false, None, None) => Uts::Host,
+            (false, None, None) => Uts::Node,
             (false, Some(value), _) => {
                 return Err(PodError::NameOfNode {
                     field: "hostname",
@@ -152,7 +152,7 @@ impl NewPod {
         sysctls: &BTreeMap<String, String>,
     ) -> Result<Self, PodError> {
         let sysctls = sysctls.iter().map(|(name, value)| {
-            let sysctl = Sysctl::parse(name, value)?;
+            let sysctl = PodSysctl::parse(name, value)?;
             let refuse = |reason| {
                 Err(PodError::Sysctl {
                     name: name.clone(),
@@ -160,13 +160,13 @@ impl NewPod {
                 })
             };
             match sysctl.owner {
-                Owner::Network if network == Network::Host => {
+                Owner::Network if network == Network::Node => {
                     refuse("the pod uses the node's network (hostNetwork), whose value this is")
                 }
-                Owner::Ipc if ipc == Ipc::Host => {
+                Owner::Ipc if ipc == Ipc::Node => {
                     refuse("the pod uses the node's IPC namespace (hostIPC), whose value this is")
                 }
-                Owner::Uts if uts == Uts::Host => {
+                Owner::Uts if uts == Uts::Node => {
                     refuse("the pod uses the node's host name (hostNetwork), whose value this is")
                 }
                 Owner::Network | Owner::Ipc | Owner::Uts => Ok(sysctl),

@@ -30,26 +30,26 @@ pub(crate) fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Gues
         net: match network {
             Network::Join(path) => Namespace::Join(path),
             Network::Own => Namespace::New,
-            Network::Host => Namespace::Host,
+            Network::Node => Namespace::Node,
         },
         ipc: if ipc == Ipc::Own {
             Namespace::New
         } else {
-            Namespace::Host
+            Namespace::Node
         },
-        uts: if uts == Uts::Host {
-            Namespace::Host
+        uts: if uts == Uts::Node {
+            Namespace::Node
         } else {
             Namespace::New
         },
-        cgroup: Namespace::Host,
+        cgroup: Namespace::Node,
     };
     let (hostname, domainname) = match uts {
         Uts::Own {
             hostname,
             domainname,
         } => (hostname, domainname),
-        Uts::Host => (None, None),
+        Uts::Node => (None, None),
     };
     let below_sys = |file: &Path| file.strip_prefix("/proc/sys").unwrap_or(file).to_owned();
     let sysctls = sysctls

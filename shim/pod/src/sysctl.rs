@@ -10,7 +10,7 @@ use crate::error::PodError;
 
 /// A sysctl that is safe to write from inside the namespace it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sysctl {
+pub(crate) struct PodSysctl {
     /// The name in the pod's spec, for messages.
     pub(crate) name: String,
     /// The path below `/proc/sys`.
@@ -42,7 +42,7 @@ const OF_IPC: [&str; 8] = [
     "kernel/shm_rmid_forced",
 ];
 
-impl Sysctl {
+impl PodSysctl {
     /// Parses a name as sysctl(8) does, and refuses sysctls that a pod cannot set.
     pub(crate) fn parse(name: &str, value: &str) -> Result<Self, PodError> {
         let refuse = |reason| PodError::Sysctl {
@@ -137,7 +137,7 @@ mod tests {
                 Owner::Uts,
             ),
         ] {
-            let sysctl = Sysctl::parse(name, "1").unwrap();
+            let sysctl = PodSysctl::parse(name, "1").unwrap();
             assert_eq!(
                 (
                     sysctl.file.to_str().unwrap(),
@@ -162,7 +162,7 @@ mod tests {
             "net.ipv4.//.x",
             "kernel.sem.x",
         ] {
-            let error = Sysctl::parse(name, "1").unwrap_err();
+            let error = PodSysctl::parse(name, "1").unwrap_err();
             assert!(
                 error
                     .to_string()

@@ -42,8 +42,8 @@ pub struct Mount {
 /// as a detached mount: it is gone with the last descriptor and the last container that has it.
 /// Without mounts it is the folder itself.
 ///
-/// `users` is the container's user namespace, if it has one: containerd marks the mounts whose
-/// files are to belong to its users.
+/// `users` is the container's user namespace, if it has one: containerd marks the mounts with
+/// files that are to belong to its users.
 ///
 /// # Errors
 /// If a mount fails: the error names its source, its target and its options.

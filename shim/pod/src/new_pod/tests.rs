@@ -58,7 +58,7 @@ fn pod_with_the_nodes_network_has_the_nodes_names_too() {
     .unwrap();
     assert_eq!(
         (pod.network, pod.ipc, pod.uts),
-        (Network::Host, Ipc::Own, Uts::Host)
+        (Network::Node, Ipc::Own, Uts::Node)
     );
 }
 
@@ -70,7 +70,7 @@ fn pod_can_use_the_nodes_ipc() {
         &json!({}),
     )
     .unwrap();
-    assert_eq!(pod.ipc, Ipc::Host);
+    assert_eq!(pod.ipc, Ipc::Node);
 }
 
 #[test]

@@ -27,37 +27,37 @@ fn empty(destination: &str) -> PlannedMount {
     }
 }
 
-/// What a path leads to: the device and number of a file, a folder, or an error.
+/// The target of a path: the device and number of a file, a folder, or an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Led {
+enum Target {
     File(u64, u64),
     Folder,
     Nowhere(Errno),
 }
 
-fn seen(entry: Result<OwnedFd, Errno>) -> Led {
+fn seen(entry: Result<OwnedFd, Errno>) -> Target {
     match entry.and_then(fstat) {
-        Err(errno) => Led::Nowhere(errno),
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Led::Folder,
-        Ok(stat) => Led::File(stat.st_dev, stat.st_ino),
+        Err(errno) => Target::Nowhere(errno),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Target::Folder,
+        Ok(stat) => Target::File(stat.st_dev, stat.st_ino),
     }
 }
 
-fn resolved(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Led> {
+fn resolved(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Target> {
     let tree = MountTree::of_planned(File::open(root).unwrap().into(), mounts).unwrap();
     let one = |path: &String| match tree.open(Path::new(path)) {
-        Ok(TreeEntry::EmptyFolder) => Led::Folder,
+        Ok(TreeEntry::EmptyFolder) => Target::Folder,
         Ok(TreeEntry::Opened(fd)) => seen(Ok(fd)),
-        Err(errno) => Led::Nowhere(errno),
+        Err(errno) => Target::Nowhere(errno),
     };
     paths.iter().map(one).collect()
 }
 
-fn file(path: &Path) -> Led {
+fn file(path: &Path) -> Target {
     seen(Ok(File::open(path).unwrap().into()))
 }
 
-/// A root with links and files, and two volumes.
+/// Returns a root with symbolic links and files, and two volumes.
 fn fixture() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| folder.path().join(path);
@@ -102,23 +102,23 @@ fn lookup_resolves_links_and_mounts_together() {
     ];
     for (path, expected) in [
         ("/app.wasm", file(&at("root/app.wasm"))),
-        // A link of the root that leads into a volume: not the file that the volume covers.
+        // A link of the root into a volume: not the file that the volume covers.
         ("/app/app.wasm", file(&at("volume/app.wasm"))),
         // An absolute link within a volume.
         ("/data/current/app.wasm", file(&at("volume/v1/app.wasm"))),
         ("/data/inner/app.wasm", file(&at("other/app.wasm"))),
         ("/data/inner/../app.wasm", file(&at("volume/app.wasm"))),
-        // A link is followed before `..` leads back.
+        // A link is followed before `..`.
         ("/data/current/../app.wasm", file(&at("volume/app.wasm"))),
         ("/app/../app.wasm", file(&at("root/app.wasm"))),
         ("/dev/log", file(&at("secret"))),
-        ("/dev/null", Led::Nowhere(Errno::NOENT)),
-        ("/dev", Led::Folder),
-        ("/app.wasm/", Led::Nowhere(Errno::NOTDIR)),
-        ("/app.wasm/..", Led::Nowhere(Errno::NOTDIR)),
-        ("/loop", Led::Nowhere(Errno::LOOP)),
-        ("/dangling", Led::Nowhere(Errno::NOENT)),
-        ("/..", Led::Folder),
+        ("/dev/null", Target::Nowhere(Errno::NOENT)),
+        ("/dev", Target::Folder),
+        ("/app.wasm/", Target::Nowhere(Errno::NOTDIR)),
+        ("/app.wasm/..", Target::Nowhere(Errno::NOTDIR)),
+        ("/loop", Target::Nowhere(Errno::LOOP)),
+        ("/dangling", Target::Nowhere(Errno::NOENT)),
+        ("/..", Target::Folder),
     ] {
         assert_eq!(
             resolved(&at("root"), &mounts, &[path.to_owned()]),
@@ -139,12 +139,12 @@ fn lookup_never_leaves_the_containers_files() {
         "/data/../../secret",
         "/deep/er/../../../../secret",
     ] {
-        let led = resolved(
+        let targets = resolved(
             &at("root"),
             &[bind(&at("volume"), "/data")],
             &[path.to_owned()],
         );
-        assert_eq!(led, [Led::Nowhere(Errno::NOENT)], "{path}");
+        assert_eq!(targets, [Target::Nowhere(Errno::NOENT)], "{path}");
     }
 }
 
@@ -152,7 +152,7 @@ fn lookup_never_leaves_the_containers_files() {
 fn lookup_takes_links_and_missing_folders_as_destinations_of_mounts() {
     let fixture = fixture();
     let at = |path: &str| fixture.path().join(path);
-    // The first lies behind a link of the root, the second behind a link that leads nowhere yet.
+    // The first is behind a link of the root, the second behind a dangling link.
     let mounts = [
         bind(&at("volume"), "/app"),
         bind(&at("other"), "/dangling/below"),
@@ -161,7 +161,7 @@ fn lookup_takes_links_and_missing_folders_as_destinations_of_mounts() {
     for (path, expected) in [
         ("/data/app.wasm", file(&at("volume/app.wasm"))),
         ("/run/late/below/app.wasm", file(&at("other/app.wasm"))),
-        ("/run/late", Led::Folder),
+        ("/run/late", Target::Folder),
         ("/data/v1/new/app.wasm", file(&at("other/app.wasm"))),
     ] {
         assert_eq!(
@@ -182,12 +182,12 @@ fn lookup_shows_the_last_of_mounts_at_one_place() {
         bind(&at("other"), "/data"),
     ];
     let paths = ["/data/app.wasm", "/data/inner/app.wasm"].map(str::to_owned);
-    let expected = [file(&at("other/app.wasm")), Led::Nowhere(Errno::NOENT)];
+    let expected = [file(&at("other/app.wasm")), Target::Nowhere(Errno::NOENT)];
     assert_eq!(resolved(&at("root"), &mounts, &paths), expected);
 }
 
 #[test]
-fn reopen_opens_nothing_but_regular_files() {
+fn reopen_opens_regular_files_only() {
     let folder = tempfile::tempdir().unwrap();
     let proc = File::open("/proc").unwrap();
     fs::write(folder.path().join("file"), "text").unwrap();
@@ -216,9 +216,9 @@ fn reopen_opens_nothing_but_regular_files() {
     }
 }
 
-/// The kernel's answers: the mounts are made by the set-up of a guest's process, in a mount
+/// Returns the kernel's results: the set-up of a guest's process makes the mounts, in a mount
 /// namespace of a thread's own.
-fn by_kernel(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Led> {
+fn by_kernel(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Target> {
     use nix::sched::{CloneFlags, unshare};
     use rustix::mount::{
         MountPropagationFlags, OpenTreeFlags, mount_bind, mount_change, open_tree,
@@ -266,16 +266,16 @@ fn by_kernel(root: &Path, mounts: &[PlannedMount], paths: &[String]) -> Vec<Led>
     })
 }
 
-/// Names of folders and files; few, so that paths meet what is there.
+/// Generates names of folders and files; few, so that paths meet existing files.
 fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a", "b", "c", "d"]).prop_map(str::to_owned)
 }
 
-fn path(most: usize) -> impl Strategy<Value = String> {
-    prop::collection::vec(name(), 1..=most).prop_map(|names| format!("/{}", names.join("/")))
+fn path(max: usize) -> impl Strategy<Value = String> {
+    prop::collection::vec(name(), 1..=max).prop_map(|names| format!("/{}", names.join("/")))
 }
 
-/// A path with `.`, `..` and slashes at its end.
+/// Generates paths with `.`, `..` and slashes at their end.
 fn probe() -> impl Strategy<Value = String> {
     let word = prop_oneof![6 => name(), 1 => Just("..".to_owned()), 1 => Just(".".to_owned()),
         2 => Just("file".to_owned())];
@@ -304,13 +304,13 @@ fn tree() -> impl Strategy<Value = Vec<(String, Made)>> {
     prop::collection::vec((path(3), made()), 0..12)
 }
 
-/// Makes a tree; what cannot be made at its place is left out. Each folder at the top holds a file.
+/// Makes a tree; entries that cannot be made are skipped. Each folder at the top has a file.
 fn plant(root: &Path, tree: &[(String, Made)]) {
     fs::create_dir_all(root).unwrap();
     fs::write(root.join("file"), "").unwrap();
     for (path, made) in tree {
         let place = root.join(&path[1..]);
-        // Below a link of the tree it could lead out of it on this machine.
+        // Below a link of the tree, it could be made outside the tree on this machine.
         let is_behind_link = place
             .ancestors()
             .skip(1)
@@ -332,9 +332,9 @@ fn plant(root: &Path, tree: &[(String, Made)]) {
     }
 }
 
-/// Whether the set-up can make this mount: the kernel is compared only for those. A destination
-/// behind a file or a loop of links has none, a folder is not mounted on a file, and nothing is
-/// mounted over the root.
+/// Returns whether the set-up can make this mount; only then the kernel's results are compared. A
+/// destination behind a file or a loop of links cannot be made, a folder is not mounted on a file,
+/// and nothing is mounted over the root.
 fn is_possible(root: &Path, before: &[PlannedMount], mount: &PlannedMount) -> bool {
     let Ok(tree) = MountTree::of_planned(File::open(root).unwrap().into(), before) else {
         return false;
@@ -384,7 +384,7 @@ proptest! {
                 mounts.push(mount);
             }
         }
-        // First, as the set-up makes the destinations that are missing.
+        // First, as the set-up makes missing destinations.
         let ours = resolved(&top, &mounts, &paths);
         let kernels = by_kernel(&top, &mounts, &paths);
         for (path, (ours, kernels)) in paths.iter().zip(ours.iter().zip(&kernels)) {

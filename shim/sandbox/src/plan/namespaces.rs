@@ -16,7 +16,7 @@ pub enum Namespace {
     /// A new one. The loopback interface of a new network namespace is brought up.
     New,
     /// The node's.
-    Host,
+    Node,
 }
 
 /// The namespaces of a container's process. Its mount and pid namespaces are always new.
@@ -60,7 +60,7 @@ impl Namespaces {
                 ));
             }
         }
-        let mut take = |kind: Kind| listed.remove(&kind.to_string()).unwrap_or(Namespace::Host);
+        let mut take = |kind: Kind| listed.remove(&kind.to_string()).unwrap_or(Namespace::Node);
         Ok(Self {
             net: take(Kind::Network),
             ipc: take(Kind::Ipc),
@@ -109,7 +109,7 @@ pub(super) fn name(
     match uts {
         Namespace::New => Ok(Some(name.to_owned())),
         Namespace::Join(_) => Ok(None),
-        Namespace::Host => Err(Refused::new(
+        Namespace::Node => Err(Refused::new(
             field,
             "without a UTS namespace of the container's own it would rename the node",
         )),
@@ -157,7 +157,7 @@ impl Sysctl {
             Namespace::Join(_) => Err(refuse(
                 "belongs to a namespace that the container shares: set it on the pod's sandbox",
             )),
-            Namespace::Host => Err(refuse("belongs to a namespace that is the node's")),
+            Namespace::Node => Err(refuse("belongs to a namespace that is the node's")),
         }
     }
 }

@@ -14,16 +14,16 @@ use crate::plan::{AttributeChange, Owners, Reach, UserNamespace};
 use crate::{detached, kernel};
 
 /// An option, with its flag for mount(2) and its attribute for mount_setattr(2).
-type Word = (&'static str, MountFlags, u64);
+type MountOption = (&'static str, MountFlags, u64);
 
 const NO_ATTRIBUTE: u64 = 0;
 
-/// containerd's options of a root file system whose files belong to users of a user namespace.
+/// containerd's options of a root file system with files that belong to users of a user namespace.
 const UIDMAP: &str = "uidmap=";
 const GIDMAP: &str = "gidmap=";
 
 /// Options that set a flag.
-const ON: &[Word] = &[
+const ON: &[MountOption] = &[
     ("dirsync", MountFlags::DIRSYNC, NO_ATTRIBUTE),
     ("noatime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
     ("nodev", MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
@@ -45,7 +45,7 @@ const ON: &[Word] = &[
 ];
 
 /// Options that clear a flag.
-const OFF: &[Word] = &[
+const OFF: &[MountOption] = &[
     ("async", MountFlags::SYNCHRONOUS, NO_ATTRIBUTE),
     ("atime", MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
     ("defaults", MountFlags::empty(), NO_ATTRIBUTE),
@@ -113,7 +113,7 @@ enum How {
         flags: MountFlags,
         data: CString,
     },
-    /// An overlay whose parameters fsconfig(2) takes, so that it can be made detached.
+    /// An overlay with parameters that fsconfig(2) takes, so that it can be made detached.
     Overlay {
         parameters: Vec<String>,
         attributes: u64,
@@ -382,7 +382,7 @@ fn layered(source: &str, parameters: &[String], attributes: u64) -> rustix::io::
     )
 }
 
-fn find<'a>(words: &'a [Word], word: &str) -> Option<&'a Word> {
+fn find<'a>(words: &'a [MountOption], word: &str) -> Option<&'a MountOption> {
     words.iter().find(|(known, _, _)| *known == word)
 }
 

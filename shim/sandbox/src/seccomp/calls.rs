@@ -74,7 +74,7 @@ pub(super) const ALLOWED: &[&str] = &[
 
 /// Calls that pass if all their conditions hold. A call with several lines passes by any of them.
 pub(super) const ALLOWED_IF: &[(&str, &[Test])] = &[
-    // Threads, and no processes: the C library falls back to it without clone3, whose flags no
+    // Threads, and no processes: the C library falls back to it without clone3, with flags that no
     // filter can read.
     ("clone", &[Test::Bits(0, NAMESPACES | THREAD, THREAD)]),
     // Limits of the process itself.

@@ -100,7 +100,7 @@ fn gate(pass: Pass, verdict: u32) -> Vec<Instruction> {
     assemble(&architecture, made)
 }
 
-/// An instruction whose jumps are not resolved.
+/// An instruction with jumps that are not resolved.
 #[derive(Clone, Copy)]
 enum Test {
     Load(u32),

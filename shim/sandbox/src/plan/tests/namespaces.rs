@@ -40,10 +40,10 @@ fn namespaces_are_new_joined_or_the_nodes() {
     assert_eq!(
         host,
         Namespaces {
-            net: Namespace::Host,
-            ipc: Namespace::Host,
-            uts: Namespace::Host,
-            cgroup: Namespace::Host
+            net: Namespace::Node,
+            ipc: Namespace::Node,
+            uts: Namespace::Node,
+            cgroup: Namespace::Node
         }
     );
     let join = |name: &str| Namespace::Join(PathBuf::from(format!("/proc/7/ns/{name}")));
@@ -54,7 +54,7 @@ fn namespaces_are_new_joined_or_the_nodes() {
             net: join("net"),
             ipc: join("ipc"),
             uts: join("uts"),
-            cgroup: Namespace::Host
+            cgroup: Namespace::Node
         }
     );
 }
@@ -163,5 +163,5 @@ fn other_sysctls_are_refused() {
         refused(own(), name);
     }
     assert!(refused(in_a_pod(), "net.core.somaxconn").contains("sandbox"));
-    assert!(refused(json!({}), "kernel.shmmax").contains("host's"));
+    assert!(refused(json!({}), "kernel.shmmax").contains("node's"));
 }
