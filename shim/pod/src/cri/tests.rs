@@ -162,7 +162,7 @@ fn pod_is_planned_alike_through_either_api() {
     let host = plan(&host, "").unwrap();
     assert_eq!(
         (host.network, host.ipc, host.uts, host.sysctls),
-        (Network::Host, Ipc::Own, Uts::Host, Vec::new())
+        (Network::Node, Ipc::Own, Uts::Node, Vec::new())
     );
     let users = PodConfig {
         own_users: true,

@@ -210,8 +210,8 @@ fn sysctls_are_set_inside_and_not_outside() {
 #[ignore = "needs root"]
 fn pod_with_node_namespaces_has_those_of_the_node() {
     let _alone = alone();
-    let new = |ipc| NewPod::new("host", Network::Host, ipc, Uts::Host, &BTreeMap::new()).unwrap();
-    let (pod, all) = (hold(new(Ipc::Own)).unwrap(), hold(new(Ipc::Host)).unwrap());
+    let new = |ipc| NewPod::new("host", Network::Node, ipc, Uts::Node, &BTreeMap::new()).unwrap();
+    let (pod, all) = (hold(new(Ipc::Own)).unwrap(), hold(new(Ipc::Node)).unwrap());
     let own = std::process::id();
     for kind in ["net", "uts"] {
         assert_eq!(namespace(pod.tid(), kind), namespace(own, kind), "{kind}");
@@ -226,7 +226,7 @@ fn pod_with_node_namespaces_has_those_of_the_node() {
 #[ignore = "needs root"]
 fn pod_without_a_network_gets_an_empty_one() {
     let _alone = alone();
-    let new = NewPod::new("empty", Network::Own, Ipc::Own, Uts::Host, &BTreeMap::new()).unwrap();
+    let new = NewPod::new("empty", Network::Own, Ipc::Own, Uts::Node, &BTreeMap::new()).unwrap();
     let pod = hold(new).unwrap();
     assert_ne!(
         namespace(pod.tid(), "net"),
@@ -244,7 +244,7 @@ fn failed_step_is_named_and_leaves_no_thread() {
         "fail",
         Network::Join("/run/netns/gone".into()),
         Ipc::Own,
-        Uts::Host,
+        Uts::Node,
         &BTreeMap::new(),
     )
     .unwrap();
@@ -259,7 +259,7 @@ fn failed_step_is_named_and_leaves_no_thread() {
         "fail",
         Network::Join(file.path().to_owned()),
         Ipc::Own,
-        Uts::Host,
+        Uts::Node,
         &BTreeMap::new(),
     )
     .unwrap();
