@@ -15,8 +15,8 @@ pub const ROWS: &[SpecField] = &[
     },
     by_the_host(
         "annotations",
-        "Kubernetes' annotations give the kind of container, its pod and its namespace. The runtime \
-         has none of its own",
+        "Kubernetes' annotations give the kind of container, its pod and its namespace. The \
+         runtime has none of its own",
         &["only_the_annotation_makes_a_sandbox"],
     ),
     // The root and the mounts.
@@ -182,8 +182,8 @@ pub const ROWS: &[SpecField] = &[
         values: "",
         handling: Honoured,
         how: "of paths that exist in the container, hidden behind an empty folder or the null \
-              device. A path through a symbolic link is refused. Those that Kubernetes lists are in \
-              `/proc` and `/sys`, which a guest does not have",
+              device. A path through a symbolic link is refused. Those that Kubernetes lists are \
+              in `/proc` and `/sys`, which a guest does not have",
         tests: &["masked_and_read_only_paths_are_those_of_the_spec"],
     },
     SpecField {
@@ -238,8 +238,8 @@ pub const ROWS: &[SpecField] = &[
         values: "`user` with a path",
         handling: Honoured,
         how: "joined by the guest's process at the end of its set-up, before it takes its ids: its \
-              ids, groups and capabilities are those of that namespace. Files that the set-up makes \
-              belong to its root",
+              ids, groups and capabilities are those of that namespace. Files that the set-up \
+              makes belong to its root",
         tests: &[
             "existing_user_namespace_is_joined",
             "root_of_a_pod_with_its_own_users_is_unprivileged_on_the_node",
