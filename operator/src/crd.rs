@@ -335,8 +335,8 @@ fn one_node() -> IntOrString {
 
 /// Sum of an installer's own timeouts in seconds: the lock (60), and then, forward and in a
 /// rollback, the unit's restart (180), containerd's readiness (60) and the guest (90). They are
-/// in `installer/src/stage.rs`, `services.rs` and `stage/verify.rs`. A shorter deadline would kill
-/// an installer during its rollback.
+/// in `installer/src/installation.rs`, `services.rs` and `machine.rs`. A shorter deadline would
+/// kill an installer during its rollback.
 const MIN_NODE_TIMEOUT: u32 = 60 + 2 * (180 + 60 + 90);
 
 /// The minimum, plus the pull of the installer's image (3 min) and the download of an archive

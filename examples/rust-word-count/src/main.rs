@@ -1,8 +1,8 @@
 //! Counts the words of a text file, writes the whole table to a second file and prints the most
 //! frequent ones.
 //!
-//! It uses only the standard library. In the example's pod the text is a ConfigMap, and the table is
-//! written to an emptyDir.
+//! It uses only the standard library. In the example's pod the text is a ConfigMap, and the table
+//! is written to an emptyDir.
 
 use std::collections::BTreeMap;
 use std::error::Error;

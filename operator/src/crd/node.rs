@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
     category = "wasmedge",
     status = "WasmRuntimeNodeStatus",
     derive = "PartialEq",
-    doc = "State of a runtime on one node. The operator creates, updates and deletes these objects.",
+    doc = "State of a runtime on one node. The operator creates, updates and deletes this object.",
     printcolumn = r#"{"name": "Runtime", "type": "string", "jsonPath": ".spec.runtime"}"#,
     printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
     printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.message", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self == oldSelf", "runtime and node of a WasmRuntimeNode cannot be changed"))]
+#[x_kube(validation = ("self == oldSelf", "runtime and node of a WasmRuntimeNode cannot be \
+                                           changed"))]
 pub struct WasmRuntimeNodeSpec {
     /// Name of the `WasmRuntime`.
     #[schemars(length(min = 1, max = 40))]

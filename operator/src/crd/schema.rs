@@ -133,8 +133,8 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "properties": {
                 "type": {"description": "Type of the condition.", "type": "string",
                 "maxLength": 316},
-                "status": {"description": "Status of the condition.", "type": "string", "enum": ["True",
-                "False", "Unknown"]},
+                "status": {"description": "Status of the condition.", "type": "string",
+                "enum": ["True", "False", "Unknown"]},
                 "reason": {
                     "description": "Reason for the status, as one word.",
                     "type": "string",

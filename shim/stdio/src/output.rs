@@ -133,7 +133,8 @@ impl UnreadFifo {
                 Ok(true) => break,
                 Ok(false) => tokio::time::sleep(LATE_READER_INTERVAL).await,
                 Err(error) => {
-                    tracing::warn!(%fifo, left = self.left, %error, "output is lost: cannot watch its FIFO");
+                    let left = self.left;
+                    tracing::warn!(%fifo, left, %error, "output is lost: cannot watch its FIFO");
                     break;
                 }
             }

@@ -154,7 +154,7 @@ impl Master {
                 Ok(length) if lost > 0 => lost += length,
                 Ok(length) => {
                     if let Err(error) = sink.write_all(&buffer[..length]).await {
-                        tracing::warn!(%error, "cannot write the output of a terminal; the rest is lost");
+                        tracing::warn!(%error, "output of a terminal is lost: cannot write it");
                         lost += length;
                     }
                     pieces += 1;

@@ -44,7 +44,10 @@ pub(super) fn measure(environment: &Environment, extent: &Extent) -> Result<Vec<
 }
 
 fn commands(environment: &Environment, plan: &impl Fn(Vec<Value>) -> Value) -> Result<Vec<Figure>> {
-    let entry = |subject: &Subject| json!({ "name": subject.name, "command": environment.ctr_run(subject, ID) });
+    let entry = |subject: &Subject| {
+        let command = environment.ctr_run(subject, ID);
+        json!({ "name": subject.name, "command": command })
+    };
     let samples = environment.client.run(
         "commands",
         &plan(environment.subjects.iter().map(entry).collect()),
