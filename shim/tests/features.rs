@@ -1,4 +1,4 @@
-//! The launcher says of the runtime what the host fulfils.
+//! The features that the launcher reports are those that the host supports.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use shim_protocol::features::MOUNT_OPTIONS;
 /// libcontainer's part: `recursively_read_only_volume_is_read_only_below_its_mounts` of the node
 /// class.
 #[test]
-fn mount_options_in_the_features_are_those_that_a_guest_can_have() {
+fn features_list_the_mount_options_that_a_guest_can_have() {
     let filters = FilterCache::new().unwrap();
     let plan = |option: &str| {
         let mount = serde_json::json!({"destination": "/data", "type": "bind", "source": "/",
