@@ -9,6 +9,7 @@ use guest_sandbox::plan::Refused;
 use guest_sandbox::{Failure, SandboxError};
 use native_container::NativeError;
 use pod_sandbox::PodError;
+use process_forker::SpawnError;
 use shim_protocol::options::OptionsError;
 use shim_protocol::record::RecordError;
 use shim_protocol::wire::Malformed;
@@ -165,7 +166,8 @@ impl CreateError {
     pub(crate) fn needs_new_host(&self) -> bool {
         matches!(
             self,
-            Self::Sandbox(SandboxError::ZygoteLost(_)) | Self::Native(NativeError::ZygoteLost(_))
+            Self::Sandbox(SandboxError::Spawn(SpawnError::Lost(_)))
+                | Self::Native(NativeError::Spawn(SpawnError::Lost(_)))
         )
     }
 
@@ -192,8 +194,8 @@ impl CreateError {
             | Self::ExecBusy { .. } => Code::RESOURCE_EXHAUSTED,
             Self::Draining
             | Self::Ending
-            | Self::Sandbox(SandboxError::ZygoteLost(_) | SandboxError::ZygoteEnded(_))
-            | Self::Native(NativeError::ZygoteLost(_) | NativeError::ZygoteEnded { .. }) => {
+            | Self::Sandbox(SandboxError::Spawn(SpawnError::Lost(_) | SpawnError::Ended(_)))
+            | Self::Native(NativeError::Spawn(SpawnError::Lost(_) | SpawnError::Ended(_))) => {
                 Code::UNAVAILABLE
             }
             Self::Panicked(_) => Code::INTERNAL,
@@ -496,6 +498,23 @@ mod tests {
             (CreateError::Panicked(id()).into(), Code::INTERNAL),
         ] {
             assert_eq!(error.code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn lost_forking_process_is_unavailable_and_ends_the_host_only_without_a_replacement() {
+        let errors = |error: fn(String) -> SpawnError| {
+            let text = || "it ended".to_owned();
+            let guest = CreateError::from(SandboxError::from(error(text())));
+            [guest, CreateError::from(NativeError::from(error(text())))]
+        };
+        for error in errors(SpawnError::Ended) {
+            assert!(!error.needs_new_host(), "{error}");
+            assert_eq!(error.code(), Code::UNAVAILABLE, "{error}");
+        }
+        for error in errors(SpawnError::Lost) {
+            assert!(error.needs_new_host(), "{error}");
+            assert_eq!(error.code(), Code::UNAVAILABLE, "{error}");
         }
     }
 

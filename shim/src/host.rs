@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use container_cgroup::Hierarchies;
-use guest_sandbox::Zygote;
 use guest_sandbox::plan::KernelFeatures;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::Logs;
+use process_forker::{Forkers, Zygote};
 use shim_protocol::FileError;
 use shim_protocol::host::{HostFiles, Retired};
 use shim_protocol::record::Records;
@@ -53,6 +53,8 @@ pub(crate) struct Host {
     pub(crate) hints: Hints,
     /// Running look-ups of programs in containers' files.
     pub(crate) lookups: Lookups,
+    /// Fork native containers and zygotes.
+    pub(crate) forkers: Arc<Forkers>,
     /// Forks guests.
     pub(crate) zygote: Arc<Zygote>,
     /// The node's cgroup hierarchies.

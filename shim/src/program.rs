@@ -130,7 +130,7 @@ impl<E: Engine> Workload for GuestProgram<E> {
             digest: _,
         } = ready;
         let name = origin.clone();
-        let end = move |outcome: Outcome| guest_sandbox::exit(report(&name, &outcome));
+        let end = move |outcome: Outcome| process_forker::exit(report(&name, &outcome));
         // Instantiation used as much memory again as the guest's code; the container would hold it
         // as long as the guest runs.
         let outcome = E::run(prepared, guest_sandbox::trim_memory, end);

@@ -17,11 +17,12 @@ use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use containerd_shim_protos::ttrpc::r#async::Server;
 use containerd_shim_protos::ttrpc::r#async::transport::Listener;
-use guest_sandbox::Zygote;
+use guest_sandbox::Failure;
 use guest_sandbox::plan::KernelFeatures;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::{self, Identity, Logs};
+use process_forker::{Forkers, Zygote};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shim_protocol::host::{HostArguments, HostFiles, READY, SOCKET_FD};
 use shim_protocol::options::LogLevel;
@@ -71,11 +72,16 @@ pub fn run() -> ExitCode {
 fn serve() -> Result<()> {
     let arguments = HostArguments::parse(std::env::args_os().skip(1))?;
     let listener = listener();
-    // The zygotes fork while this process has one thread, so that no copied lock is held by another
+    // The forkers fork while this process has one thread, so that no copied lock is held by another
     // thread. This thread is the parent of everything that they fork, and lives as long as the
     // process: all of it dies with the host.
-    native_container::init().context("start the process that forks native containers")?;
-    let zygote = Zygote::start(Wasm::warm).context("start the process that forks guests")?;
+    let forkers = Arc::new(Forkers::start()?);
+    let zygote = Zygote::new(Arc::clone(&forkers), prepare_zygote);
+    // Made at once: an engine that cannot be loaded is reported to the launcher, and the first
+    // guest does not wait for it.
+    zygote
+        .pidfd()
+        .context("start the process that forks guests")?;
     // After the forks, so that containers do not inherit it: each container costs the host up to a
     // dozen descriptors.
     let max = getrlimit(Resource::Nofile).maximum;
@@ -99,7 +105,13 @@ fn serve() -> Result<()> {
     };
     let logs = logs::init(identity, level(arguments.log_level))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    runtime.block_on(host(arguments, listener, zygote, logs))
+    runtime.block_on(host(arguments, listener, (forkers, zygote), logs))
+}
+
+/// Prepares the process that forks guests: it holds the engine, and nothing of the node's files.
+fn prepare_zygote() -> Result<(), Failure> {
+    Wasm::warm();
+    guest_sandbox::enter_empty_root()
 }
 
 fn level(level: LogLevel) -> LevelFilter {
@@ -136,7 +148,7 @@ fn launcher() -> Result<PathBuf> {
 async fn host(
     arguments: HostArguments,
     listener: UnixListener,
-    zygote: Zygote,
+    (forkers, zygote): (Arc<Forkers>, Zygote),
     logs: Logs,
 ) -> Result<()> {
     let HostArguments {
@@ -158,6 +170,7 @@ async fn host(
         namespace,
         events,
         logs,
+        forkers,
         zygote: Arc::new(zygote),
         hierarchies: Hierarchies::find()?,
         kernel_features: KernelFeatures::read(),

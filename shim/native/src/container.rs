@@ -13,21 +13,23 @@ use std::fs::{self, DirBuilder};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use failures::chain;
 use libcontainer::container::Container as Libcontainer;
 use nix::sched::{CloneFlags, unshare};
+use process_forker::{Child, Forkers};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::config;
 use crate::error::NativeError;
-use crate::leftovers::{containers, remove_folder};
+use crate::reap::{containers, remove_folder};
+use crate::spawn;
 use crate::stdio::{Stdio, Terminal, host_user};
-use crate::worker::Task;
-use crate::zygote::{Made, ask};
+use crate::task::Task;
 
 pub(crate) mod exec;
 
@@ -69,7 +71,9 @@ pub enum Processes {
 pub struct Container {
     id: String,
     home: Home,
-    process: Made,
+    process: Child,
+    /// Fork the workers of its execs.
+    forkers: Arc<Forkers>,
     execs: AtomicU64,
 }
 
@@ -106,7 +110,7 @@ impl Home {
 /// # Errors
 /// When the process cannot be set up, or there is nothing that it could run. Then nothing of the
 /// container is left.
-pub fn create(new: NewContainer) -> Result<Container, NativeError> {
+pub fn create(forkers: &Arc<Forkers>, new: NewContainer) -> Result<Container, NativeError> {
     let NewContainer {
         id,
         bundle,
@@ -141,7 +145,7 @@ pub fn create(new: NewContainer) -> Result<Container, NativeError> {
             label,
             terminal: streams.terminal,
         };
-        ask(&task, streams)
+        spawn::run(forkers, task, streams)
     });
     match created {
         Ok(process) => {
@@ -150,6 +154,7 @@ pub fn create(new: NewContainer) -> Result<Container, NativeError> {
                 id,
                 home,
                 process,
+                forkers: Arc::clone(forkers),
                 execs: AtomicU64::new(0),
             })
         }

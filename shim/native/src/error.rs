@@ -3,38 +3,21 @@
 use std::io;
 use std::path::PathBuf;
 
+use process_forker::SpawnError;
 use serde::{Deserialize, Serialize};
 
 /// Why a native container, or a process in one, cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NativeError {
-    /// [`init`](crate::init) was not called.
-    #[error("native containers need their zygote, which this process has not forked")]
-    NoZygote,
-    /// The zygote was killed, or ended, before it had made a worker. Another one takes its place.
-    #[error(
-        "the zygote of native containers ended before it could set up {what}, and another one \
-         takes its place: try again"
-    )]
-    ZygoteEnded {
-        /// What it was to set up.
-        what: String,
-    },
-    /// The zygote was killed, or ended, and none can take its place. This host can start and delete
-    /// the native containers that it has, and create none any more.
-    #[error(
-        "the zygote of native containers is gone; containers that run are not harmed, new ones \
-         need a new host"
-    )]
-    ZygoteLost(#[source] io::Error),
-    /// The worker ended before it had an answer: it was killed, or could not be forked.
-    #[error("the process that was setting up {what} ended before it was done{detail}")]
+    /// The worker could not be forked.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// The worker ended before it sent its last reply, for example because it was killed.
+    #[error("the process that was setting up {what} ended before it was done")]
     WorkerLost {
         /// What it was setting up.
         what: String,
-        /// What is known of its end, with a leading colon, or nothing.
-        detail: String,
     },
     /// A file of the container's state could not be written or read. Nothing of the container is
     /// left.

@@ -1,8 +1,10 @@
 //! Native containers of a pod (its sidecars), through libcontainer.
 //!
 //! ```text
-//! host ── task, stdio ─► zygote (single-threaded) ── clones ─► worker ── libcontainer ─► container's process
-//!      ◄──────────── number of the process ────────────────────┘ ends                    waits for Start
+//! host ── spawn request ─► forker ── clone3 ─► worker ── libcontainer ─► container's process
+//!  │                                            ▲ │ ends                   waits for its start
+//!  └── control socket: task, streams ───────────┘ │
+//!      ◄── replies, the process's number ─────────┘
 //! ```
 //!
 //! Every process here is a child of the host: the worker and what libcontainer forks in it are made
@@ -14,14 +16,14 @@
 mod config;
 mod container;
 mod error;
-mod leftovers;
-mod link;
+mod reap;
+mod reply;
+mod spawn;
 mod stdio;
+mod task;
 mod worker;
-mod zygote;
 
 pub use container::exec::{Exec, ExecProcess};
 pub use container::{Container, NewContainer, Processes, create};
 pub use error::{NativeError, ProgramFault};
 pub use stdio::Stdio;
-pub use zygote::init;

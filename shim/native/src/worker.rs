@@ -1,11 +1,10 @@
 //! What happens in a worker: libcontainer creates a container, or a process in one.
 
-use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use failures::chain;
@@ -13,122 +12,65 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use oci_spec::runtime::Process;
-use rustix::process::{Pid, getpgrp, setpgid};
-use serde::{Deserialize, Serialize};
+use process_forker::wire::{MAX_REQUEST, Message};
+use process_forker::{WireFd, enter_own_keyring};
+use rustix::process::{Pid, getpgid, getppid, setpgid};
+use rustix::thread::set_name;
 
 use crate::config;
-use crate::link::Message;
-use crate::stdio::Terminal;
-use crate::zygote::leave;
+use crate::reply::Reply;
+use crate::task::{Assignment, Task};
 
 mod confinement;
 mod executor;
-mod keyring;
 mod labels;
 mod program;
 mod recorder;
-mod tongue;
+mod reporter;
 
 use executor::Executor;
 use labels::Labels;
 use recorder::Recorder;
-use tongue::Tongue;
+use reporter::Reporter;
 
-/// What a worker is to do. All files exist; the worker writes beside them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) enum Task {
-    /// Create a container.
-    Create {
-        /// Its id.
-        id: String,
-        /// A folder with its configuration, as libcontainer is to see it.
-        bundle: PathBuf,
-        /// Where libcontainer makes the folder of its state, named by the id.
-        root: PathBuf,
-        /// Where the number of its process is noted, as soon as there is one.
-        pid_file: PathBuf,
-        /// Whether systemd makes its cgroup.
-        systemd: bool,
-        /// The SELinux label of its process.
-        label: Option<String>,
-        /// Whether its streams are a terminal.
-        terminal: Terminal,
-    },
-    /// Run a process in a container that runs.
-    Exec {
-        /// The container's id.
-        id: String,
-        /// The folder of the container's configuration.
-        bundle: PathBuf,
-        /// Where a copy of libcontainer's state of the container lies, in a folder named by the id.
-        root: PathBuf,
-        /// The process, as containerd gave it; libcontainer's version of it is written beside it.
-        process: PathBuf,
-        /// Where the number of the process is noted, as soon as there is one.
-        pid_file: PathBuf,
-        /// Whether its streams are a terminal.
-        terminal: Terminal,
-    },
-}
+/// The exit code of a worker whose host ended before it sent a task.
+const NO_TASK: u8 = 1;
 
-impl Task {
-    /// Where the number of the process is noted.
-    pub(crate) fn pid_file(&self) -> &Path {
-        match self {
-            Self::Create { pid_file, .. } | Self::Exec { pid_file, .. } => pid_file,
-        }
-    }
-}
-
-impl fmt::Display for Task {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Create { id, .. } => write!(formatter, "container {id}"),
-            Self::Exec { id, .. } => write!(formatter, "a process in container {id}"),
-        }
-    }
-}
-
-/// A task with all that its worker needs.
-pub(crate) struct Job {
-    pub(crate) task: Task,
-    pub(crate) streams: [OwnedFd; 3],
-    pub(crate) link: OwnedFd,
-}
-
-/// Runs in the worker.
-pub(crate) fn work(job: Job) -> ! {
-    let Job {
-        task,
-        streams,
-        link,
-    } = job;
-    let home = getpgrp();
-    let tongue = Arc::new(Tongue::new(link));
+/// The entry of a worker.
+pub(crate) fn run(control: OwnedFd) -> u8 {
+    // So that `ps` shows it apart from the process that forked it.
+    let _ = set_name(c"native-worker");
+    let Ok(Assignment { task, streams }) =
+        Message::receive(&control, MAX_REQUEST).and_then(Message::value)
+    else {
+        return NO_TASK;
+    };
+    let streams = streams.map(WireFd::into_inner);
+    let reporter = Arc::new(Reporter::new(control));
     let prepared = setpgid(None, None)
         .map_err(|error| format!("cannot make a process group: {error}"))
         .and_then(|()| {
             // The quota of the user that the container gets is for its own keys: this one is
             // root's.
-            keyring::enter_own().map_err(|error| {
+            enter_own_keyring().map_err(|error| {
                 format!("cannot make a keyring ({error}): see kernel.keys.root_maxkeys of the node")
             })
         });
     let result = match prepared {
-        Ok(()) => tracing::subscriber::with_default(Recorder(Arc::clone(&tongue)), || {
-            attempt(&task, streams, &tongue)
+        Ok(()) => tracing::subscriber::with_default(Recorder(Arc::clone(&reporter)), || {
+            attempt(&task, streams, &reporter)
         }),
         Err(error) => Err(error),
     };
-    // Out of the group, so that the host can wait for all of it and still knows that its number is
-    // this process's. It cannot fail: the zygote is in the group that is returned to.
-    let _ = setpgid(None, Some(home));
-    tongue.say(&Message::done(result));
-    leave(0)
+    // Out of its group, so that the host can wait for all of that and the worker's number is still
+    // the worker's. The host is in the group that is entered.
+    let _ = getpgid(getppid()).and_then(|group| setpgid(None, Some(group)));
+    reporter.send(&Reply::done(result));
+    0
 }
 
-fn attempt(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<u32, String> {
-    let made = catch_unwind(AssertUnwindSafe(|| make(task, streams, tongue)));
+fn attempt(task: &Task, streams: [OwnedFd; 3], reporter: &Arc<Reporter>) -> Result<u32, String> {
+    let made = catch_unwind(AssertUnwindSafe(|| make(task, streams, reporter)));
     let pid = made.unwrap_or_else(|panic| {
         Err(format!(
             "libcontainer panicked: {}",
@@ -138,7 +80,7 @@ fn attempt(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<u
     u32::try_from(pid.as_raw_pid()).map_err(|_| "libcontainer made no process".to_owned())
 }
 
-fn make(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<Pid, String> {
+fn make(task: &Task, streams: [OwnedFd; 3], reporter: &Arc<Reporter>) -> Result<Pid, String> {
     match task {
         Task::Create {
             id,
@@ -150,17 +92,17 @@ fn make(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<Pid,
             terminal,
         } => {
             let executor = Executor::of_a_container(
-                Arc::clone(tongue),
+                Arc::clone(reporter),
                 *terminal,
                 Labels::open(label.as_deref())?,
             );
-            let builder = builder(id, root, pid_file, streams, executor).map_err(told)?;
+            let builder = builder(id, root, pid_file, streams, executor).map_err(describe)?;
             let container = builder
                 .as_init(bundle)
                 .as_sibling(true)
                 .with_systemd(*systemd)
                 .build()
-                .map_err(told)?;
+                .map_err(describe)?;
             container
                 .pid()
                 .and_then(|pid| Pid::from_raw(pid.as_raw()))
@@ -180,15 +122,16 @@ fn make(task: &Task, streams: [OwnedFd; 3], tongue: &Arc<Tongue>) -> Result<Pid,
             let adapted = path.with_extension("libcontainer.json");
             write_process(&adapted, &process)?;
             let labels = Labels::open(process.selinux_label().as_deref())?;
-            let executor = Executor::of_an_exec(Arc::clone(tongue), *terminal, labels, confinement);
-            let builder = builder(id, root, pid_file, streams, executor).map_err(told)?;
+            let executor =
+                Executor::of_an_exec(Arc::clone(reporter), *terminal, labels, confinement);
+            let builder = builder(id, root, pid_file, streams, executor).map_err(describe)?;
             let pid = builder
                 .as_tenant()
                 .with_process(Some(adapted))
                 .as_sibling(true)
                 .with_detach(true)
                 .build()
-                .map_err(told)?;
+                .map_err(describe)?;
             Pid::from_raw(pid.as_raw()).ok_or_else(|| "it has no process".to_owned())
         }
     }
@@ -213,7 +156,7 @@ fn builder(
         .with_stderr(stderr))
 }
 
-fn told(error: LibcontainerError) -> String {
+fn describe(error: LibcontainerError) -> String {
     match error {
         // It keeps its causes to itself, but for this.
         LibcontainerError::CreateContainerError(error) => format!("{error} ({error:?})"),

@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     // Of a host that listens already when it forks the zygote.
     let _held = std::fs::File::open("/dev/full").expect("every Linux has it");
     if root {
-        native_container::init().expect("a process with one thread can fork");
+        bundle::start_forkers().expect("a process with one thread can fork");
     }
     let trials = TESTS.iter().map(|&(name, test)| {
         let name = if root {

@@ -15,7 +15,7 @@
 //! | `child/proc.rs` | `/proc`, for a Linux program alone |
 //! | `child/native.rs` | a Linux program in place of a guest |
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Failure, Step as _};
 use crate::plan::Namespace;
-use crate::wire::{LONGEST_ORDERS, Message, WireFd, read_exact, send_with};
+use crate::wire::{MAX_REQUEST, Message, WireFd, read_exact, send_with};
 use crate::workload::Workload;
 use crate::{detached, kernel};
 use cover::Top;
@@ -132,23 +132,22 @@ fn finish<P, R>(
     }
 }
 
-/// Cuts the process off from the zygote, joins its cgroup, and receives its orders.
+/// Joins the process's cgroup, and receives its orders.
 fn await_orders<O: DeserializeOwned>(control: &OwnedFd) -> Result<O, Failure> {
     die_with_host()?;
-    kernel::close_all_but(control.as_fd()).step(|| "close the zygote's descriptors")?;
     // As root of the node: the quota of the user that the container gets is for that user's own
     // keys.
-    kernel::enter_own_keyring()
+    process_forker::enter_own_keyring()
         .step(|| "make a keyring (see kernel.keys.root_maxkeys of the node)")?;
     // Before the orders take memory, which counts where the process is then.
-    let tasks = Message::receive(control, LONGEST_ORDERS)
+    let tasks = Message::receive(control, MAX_REQUEST)
         .step(|| "receive the cgroup's files")?
         .into_descriptors();
     for file in &tasks {
         rustix::io::write(file, b"0").step(|| "join the cgroup")?;
     }
     drop(tasks);
-    Message::receive(control, LONGEST_ORDERS)
+    Message::receive(control, MAX_REQUEST)
         .and_then(Message::value)
         .step(|| "receive the plan")
 }

@@ -1,26 +1,16 @@
 //! What can go wrong between the host, the zygote and a guest's process.
 
-use std::fmt::Display;
-
-use serde::{Deserialize, Serialize};
+use process_forker::SpawnError;
+pub(crate) use process_forker::{Failure, Step};
 
 use crate::guest::Killed;
-use crate::wire::fitting;
 
 /// Why there is no process, or why it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The zygote ended or did not answer, and another one takes its place: the same can be asked
-    /// for again.
-    #[error(
-        "the process that forks guests ended in the middle ({0}), and another one takes its place: \
-         try again"
-    )]
-    ZygoteEnded(String),
-    /// The zygote ended, and none can take its place: no guest can be created any more by this
-    /// host.
-    #[error("the process that forks guests is lost: {0}")]
-    ZygoteLost(String),
+    /// The process could not be forked.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
     /// A step in the host failed, before there was a process.
     #[error(transparent)]
     Host(Failure),
@@ -67,47 +57,4 @@ pub enum SandboxError {
     /// The process has ended.
     #[error("{0} has ended")]
     Gone(String),
-}
-
-/// Why there is no zygote.
-#[derive(Debug, thiserror::Error)]
-#[error("start the process that forks guests: {0}")]
-pub struct ZygoteError(pub(crate) Failure);
-
-/// A step that failed: what was tried, on what, and why it did not work.
-#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
-#[error("{step}: {cause}")]
-pub struct Failure {
-    step: String,
-    cause: String,
-}
-
-impl Failure {
-    /// A failure of `step`.
-    pub(crate) fn of(step: impl Into<String>, cause: impl Display) -> Self {
-        Self {
-            step: step.into(),
-            cause: cause.to_string(),
-        }
-    }
-
-    /// As much of it as an answer to the host has room for.
-    pub(crate) fn fitting(self) -> Self {
-        Self {
-            step: fitting(self.step),
-            cause: fitting(self.cause),
-        }
-    }
-}
-
-/// Says of an error which step failed.
-pub(crate) trait Step<T> {
-    /// `step` names operation and object.
-    fn step<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T, Failure>;
-}
-
-impl<T, E: Display> Step<T> for Result<T, E> {
-    fn step<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T, Failure> {
-        self.map_err(|cause| Failure::of(step(), cause))
-    }
 }

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use container_cgroup::JoinMethod;
+use process_forker::{Child, Entry, SpawnRequest, Zygote};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::Serialize;
@@ -33,11 +34,9 @@ use serde::Serialize;
 use crate::child;
 use crate::child::orders::{ContainerOrders, START};
 use crate::error::{Failure, SandboxError, Step as _};
-use crate::kernel::Newborn;
 use crate::plan::Plan;
 use crate::wire::{Message, WireFd, write_all};
 use crate::workload::Workload;
-use crate::zygote::{Entry, Request, Zygote};
 use reap::Unready;
 use view::View;
 
@@ -197,7 +196,7 @@ impl Guest {
 
     /// Ends it, which was not started, and waits for its end.
     fn end(self) {
-        Unready::new(Newborn {
+        Unready::new(Child {
             pid: self.pid,
             pidfd: self.pidfd,
         })
@@ -263,7 +262,7 @@ impl Birth {
         set_socket_timeout(&control, Timeout::Send, Some(SEND_TIMEOUT))
             .step(|| format!("limit the wait for {name}"))
             .map_err(host)?;
-        let mut request = Request::new(entry, theirs, namespaces);
+        let mut request = SpawnRequest::new(entry, theirs, namespaces);
         let (cgroup_files, adoption) = match entrance {
             JoinMethod::Tasks(files) => (files, Adoption::Itself),
             JoinMethod::Folder(folder) => {
@@ -272,7 +271,7 @@ impl Birth {
             }
             JoinMethod::Scope => (Vec::new(), Adoption::ByHost),
         };
-        let newborn = Unready::new(zygote.fork(&request)?);
+        let newborn = Unready::new(zygote.spawn(&request)?);
         // This end must be the child's alone, so that its end is seen.
         drop(request);
         if adoption == Adoption::ByHost {

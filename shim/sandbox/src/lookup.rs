@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use process_forker::{Child, SpawnRequest, Zygote};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
@@ -27,9 +28,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, SandboxError, Step as _};
-use crate::kernel::Newborn;
-use crate::wire::{LONGEST_ANSWER, Message, WireFd};
-use crate::zygote::{Request, Zygote};
+use crate::wire::{MAX_REPLY, Message, WireFd};
 
 mod process;
 mod reopened;
@@ -212,7 +211,7 @@ pub fn look_up<I: Inspect>(
     set_socket_timeout(&socket, Timeout::Recv, Some(REPLY_TIMEOUT))
         .step(step)
         .map_err(host)?;
-    let Newborn { pid, pidfd } = zygote.fork(&Request::new(process::live::<I>, theirs, 0))?;
+    let Child { pid, pidfd } = zygote.spawn(&SpawnRequest::new(process::live::<I>, theirs, 0))?;
     let process = LookupProcess {
         pid,
         pidfd: Arc::new(pidfd),
@@ -314,7 +313,7 @@ impl<I: Inspect> PendingReply<I> {
     /// # Errors
     /// If the process exited without a reply.
     pub fn receive(self) -> Result<LookupReply<I>, SandboxError> {
-        let reply = Message::receive(&self.socket, LONGEST_ANSWER).and_then(Message::value);
+        let reply = Message::receive(&self.socket, MAX_REPLY).and_then(Message::value);
         reply.map_err(|error| {
             let how = format!("the process that looks for its program did not answer ({error})");
             SandboxError::Died {

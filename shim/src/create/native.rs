@@ -108,7 +108,7 @@ fn set_up(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Waiting, C
         systemd,
         stdio,
     };
-    let process = native_container::create(wanted)?;
+    let process = native_container::create(&host.forkers, wanted)?;
     let pidfd = process::share_pidfd(process.pidfd()).inspect_err(|_| {
         if let Err(error) = process.delete() {
             tracing::warn!("cannot remove a container that could not be created: {error}");

@@ -7,24 +7,27 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use failures::chain;
 use libcontainer::container::{Container as Libcontainer, ContainerStatus};
 use oci_spec::runtime::Process;
+use process_forker::{Child, Forkers};
 
 use super::{Container, Home, write_json};
 use crate::config;
 use crate::error::NativeError;
-use crate::leftovers::remove_folder;
+use crate::reap::remove_folder;
+use crate::spawn;
 use crate::stdio::{Stdio, host_user};
-use crate::worker::Task;
-use crate::zygote::{Made, ask};
+use crate::task::Task;
 
 /// A process that is to be started in a container.
 #[derive(Debug)]
 pub struct Exec {
     container: String,
+    forkers: Arc<Forkers>,
     home: Home,
     /// Of this process, made when it is started.
     folder: PathBuf,
@@ -35,7 +38,7 @@ pub struct Exec {
 /// A process that was started in a container, a child of this process. Who waits for its end, and
 /// sends it signals, does so through [`ExecProcess::pidfd`].
 #[derive(Debug)]
-pub struct ExecProcess(Made);
+pub struct ExecProcess(Child);
 
 impl ExecProcess {
     /// Its number, as the host sees it.
@@ -57,6 +60,7 @@ impl Container {
         let folder = self.home.0.join(format!("exec-{number}"));
         Exec {
             container: self.id.clone(),
+            forkers: Arc::clone(&self.forkers),
             home: self.home.clone(),
             folder,
             process,
@@ -90,6 +94,7 @@ impl Exec {
     fn run(self) -> Result<ExecProcess, NativeError> {
         let Self {
             container: id,
+            forkers,
             home,
             folder,
             process,
@@ -120,7 +125,7 @@ impl Exec {
             pid_file,
             terminal: streams.terminal,
         };
-        ask(&task, streams).map(ExecProcess)
+        spawn::run(&forkers, task, streams).map(ExecProcess)
     }
 }
 

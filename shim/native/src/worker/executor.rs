@@ -27,14 +27,13 @@ use rustix::process::{Signal, ioctl_tiocsctty, set_parent_process_death_signal};
 use super::confinement::Confinement;
 use super::labels::Labels;
 use super::program::{Program, environment};
-use super::tongue::Tongue;
+use super::reporter::Reporter;
 use crate::error::ProgramFault;
-use crate::link::Message;
+use crate::reply::Reply;
 use crate::stdio::Terminal;
-use crate::zygote::leave;
 
 /// The exit code of a program that the kernel refuses to execute, as a shell has it.
-const NOT_EXECUTABLE: i32 = 126;
+const NOT_EXECUTABLE: u8 = 126;
 
 /// Runs a native program in the container's process.
 #[derive(Clone)]
@@ -42,7 +41,7 @@ pub(super) struct Executor(Rc<Parts>);
 
 struct Parts {
     kind: Kind,
-    tongue: Arc<Tongue>,
+    reporter: Arc<Reporter>,
     terminal: Terminal,
     labels: RefCell<Labels>,
     program: RefCell<Option<Program>>,
@@ -57,29 +56,33 @@ enum Kind {
 }
 
 impl Executor {
-    pub(super) fn of_a_container(tongue: Arc<Tongue>, terminal: Terminal, labels: Labels) -> Self {
-        Self::new(Kind::First, tongue, terminal, labels)
+    pub(super) fn of_a_container(
+        reporter: Arc<Reporter>,
+        terminal: Terminal,
+        labels: Labels,
+    ) -> Self {
+        Self::new(Kind::First, reporter, terminal, labels)
     }
 
     pub(super) fn of_an_exec(
-        tongue: Arc<Tongue>,
+        reporter: Arc<Reporter>,
         terminal: Terminal,
         labels: Labels,
         confinement: Option<Confinement>,
     ) -> Self {
         Self::new(
             Kind::Exec(confinement.map(Box::new)),
-            tongue,
+            reporter,
             terminal,
             labels,
         )
     }
 
-    fn new(kind: Kind, tongue: Arc<Tongue>, terminal: Terminal, labels: Labels) -> Self {
+    fn new(kind: Kind, reporter: Arc<Reporter>, terminal: Terminal, labels: Labels) -> Self {
         let labels = RefCell::new(labels);
         Self(Rc::new(Parts {
             kind,
-            tongue,
+            reporter,
             terminal,
             labels,
             program: RefCell::default(),
@@ -92,7 +95,7 @@ impl LibcontainerExecutor for Executor {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let Parts {
             kind,
-            tongue,
+            reporter,
             terminal,
             labels,
             program,
@@ -100,7 +103,7 @@ impl LibcontainerExecutor for Executor {
         } = self.0.as_ref();
         let invalid = |reason: String| ExecutorValidationError::ArgValidationError(reason);
         let refuse = |fault: ProgramFault| {
-            tongue.say(&Message::Refused(fault.clone()));
+            reporter.send(&Reply::Refused(fault.clone()));
             invalid(fault.to_string())
         };
         let found = process_of(spec).and_then(Program::find).map_err(refuse)?;
@@ -116,13 +119,13 @@ impl LibcontainerExecutor for Executor {
         // Where the container's filter does not allow it, or such a program runs, a lost host's
         // containers are ended through their cgroups.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
-        if tongue.host_is_gone() {
+        if reporter.is_host_gone() {
             return Err(invalid("the host ended meanwhile".to_owned()));
         }
         if let Kind::First = kind {
             // The host must hear it if the worker ends now, however long this process waits to be
             // started.
-            tongue.stop();
+            reporter.close();
         }
         Ok(())
     }
@@ -133,16 +136,16 @@ impl LibcontainerExecutor for Executor {
     }
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let Parts { kind, tongue, .. } = self.0.as_ref();
+        let Parts { kind, reporter, .. } = self.0.as_ref();
         let fault = self.run(spec);
         match kind {
             Kind::First => {
                 eprintln!("{fault}");
-                leave(NOT_EXECUTABLE)
+                process_forker::exit(NOT_EXECUTABLE)
             }
             Kind::Exec(_) => {
                 let text = fault.to_string();
-                tongue.say(&Message::Refused(fault));
+                reporter.send(&Reply::Refused(fault));
                 Err(ExecutorError::Execution(text.into()))
             }
         }

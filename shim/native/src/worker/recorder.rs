@@ -1,4 +1,4 @@
-//! What libcontainer logs as errors, told to the host.
+//! A subscriber that sends the errors that libcontainer logs to the host.
 //!
 //! Its errors lose their causes on the way from the processes that it forks: only their first line
 //! is sent. Each is logged with its cause where it happens, in whichever of the processes that is.
@@ -10,11 +10,11 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::tongue::Tongue;
-use crate::link::Message;
+use super::reporter::Reporter;
+use crate::reply::Reply;
 
-/// Tells errors, and nothing else.
-pub(super) struct Recorder(pub(super) Arc<Tongue>);
+/// Sends errors, and nothing else.
+pub(super) struct Recorder(pub(super) Arc<Reporter>);
 
 impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -24,7 +24,7 @@ impl Subscriber for Recorder {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        self.0.say(&Message::complaint(line.message + &line.fields));
+        self.0.send(&Reply::logged(line.message + &line.fields));
     }
 
     // No span is enabled.
@@ -63,19 +63,19 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     use super::*;
-    use crate::link;
+    use crate::reply::control_socket;
 
     #[test]
-    fn errors_are_told_with_their_fields_and_nothing_else_is() {
-        let (ours, theirs) = link::pair().unwrap();
-        tracing::subscriber::with_default(Recorder(Arc::new(Tongue::new(theirs))), || {
+    fn recorder_sends_errors_with_their_fields_and_nothing_else() {
+        let (ours, theirs) = control_socket().unwrap();
+        tracing::subscriber::with_default(Recorder(Arc::new(Reporter::new(theirs))), || {
             tracing::warn!("not this");
             tracing::error!(path = ?"/proc", "failed to mount");
         });
-        let (message, _) = link::receive::<Message>(ours.as_fd()).unwrap().unwrap();
+        let reply = Reply::receive(ours.as_fd()).unwrap().unwrap();
         assert!(
-            matches!(message, Message::Complaint(text) if text == r#"failed to mount, path: "/proc""#)
+            matches!(reply, Reply::Logged(text) if text == r#"failed to mount, path: "/proc""#)
         );
-        assert!(link::receive::<Message>(ours.as_fd()).unwrap().is_none());
+        assert!(Reply::receive(ours.as_fd()).unwrap().is_none());
     }
 }

@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use native_container::{Container, Exec, NativeError, NewContainer, Processes, Stdio, create};
+use process_forker::Forkers;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, pidfd_send_signal, waitid,
@@ -26,6 +27,17 @@ pub(crate) struct Bundle {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) id: String,
     pub(crate) config: Value,
+}
+
+/// The forkers of this process.
+static FORKERS: OnceLock<Arc<Forkers>> = OnceLock::new();
+
+/// Forks them, while this process has one thread.
+pub(crate) fn start_forkers() -> Result<()> {
+    let forkers = Arc::new(Forkers::start()?);
+    FORKERS
+        .set(forkers)
+        .map_err(|_| anyhow::anyhow!("they were started before"))
 }
 
 /// The test program of containers.
@@ -115,14 +127,15 @@ impl Bundle {
 
     pub(crate) fn create_as_written(&self, stdio: Stdio) -> Result<Container, NativeError> {
         let (id, bundle, state) = (self.id.clone(), self.folder.path().into(), self.state());
-        create(NewContainer {
+        let new = NewContainer {
             id,
             bundle,
             state,
             processes: Processes::Own,
             systemd: false,
             stdio,
-        })
+        };
+        create(FORKERS.get().expect("they were started first"), new)
     }
 
     /// Creates the container with its output in the file that is returned, and starts it.

@@ -204,10 +204,12 @@ fn with_worker_killed<T>(delay: Duration, work: impl FnOnce() -> T) -> Result<T>
 
 fn kill_next_worker(delay: Duration, done: &AtomicBool) -> Result<()> {
     let worker = loop {
-        // The first two are the zygote, whose name it has, and its heir.
+        // The first two are the forkers, whose name it has at first.
         let named = children()?
             .into_iter()
-            .filter(|child| child.contains("(native-zygote)"))
+            .filter(|child| {
+                child.contains("(wasmedge-forker)") || child.contains("(native-worker)")
+            })
             .nth(2);
         if let Some(pid) =
             named.and_then(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?))

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use native_container::NativeError;
+use process_forker::SpawnError;
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process, setrlimit,
     waitid,
 };
 
-use crate::bundle::{Bundle, SOON, children, wait};
+use crate::bundle::{Bundle, SOON, children, start_forkers, wait};
 
 /// First argument of a process that acts as a host.
 const ACT: &str = "act-as-host";
@@ -29,15 +30,13 @@ pub(crate) fn act() -> Option<ExitCode> {
     if arguments.next()? != ACT {
         return None;
     }
-    let done = native_container::init()
-        .map_err(anyhow::Error::from)
-        .and_then(|()| match arguments.next().as_deref() {
-            Some("start") => hold(true),
-            Some("create") => hold(false),
-            Some("lose-zygote") => lose_zygote(),
-            Some("few-descriptors") => few_descriptors(),
-            other => bail!("no such act: {other:?}"),
-        });
+    let done = start_forkers().and_then(|()| match arguments.next().as_deref() {
+        Some("start") => hold(true),
+        Some("create") => hold(false),
+        Some("lose-zygote") => lose_zygote(),
+        Some("few-descriptors") => few_descriptors(),
+        other => bail!("no such act: {other:?}"),
+    });
     Some(match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -87,7 +86,10 @@ fn lose_zygote() -> Result<()> {
     kill_zygotes(2)?;
     let late = Bundle::new(&["exit", "0"])?;
     let error = late.create().err().context("there is no zygote")?;
-    ensure!(matches!(error, NativeError::ZygoteLost(_)), "{error}");
+    ensure!(
+        matches!(error, NativeError::Spawn(SpawnError::Lost(_))),
+        "{error}"
+    );
     ensure!(
         fs::read_dir(late.state())?.next().is_none(),
         "state is left"
@@ -109,7 +111,7 @@ fn lose_zygote() -> Result<()> {
 fn kill_zygotes(count: usize) -> Result<()> {
     let zygotes = children()?
         .into_iter()
-        .filter(|child| child.ends_with("(native-zygote) S"));
+        .filter(|child| child.ends_with("(wasmedge-forker) S"));
     let pids: Vec<Pid> = zygotes
         .filter_map(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?))
         .collect();

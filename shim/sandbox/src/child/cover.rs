@@ -6,15 +6,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use process_forker::null;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use super::root::memory_file_system;
+use crate::empty_root::NULL_DEVICE;
 use crate::error::{Failure, Step as _};
+use crate::kernel;
 use crate::plan::{AttributeChange, Reach};
-use crate::zygote::NULL;
-use crate::{kernel, null};
 
 const READ_ONLY: AttributeChange = AttributeChange {
     set: libc::MOUNT_ATTR_RDONLY,
@@ -41,7 +42,7 @@ impl Null {
     /// That of the zygote's root, for a process that has not left it.
     pub(super) fn of_zygote() -> Result<Self, Failure> {
         let step = || "clone the zygote's null device";
-        let mount = open_tree(rustix::fs::CWD, NULL, CLONE).step(step)?;
+        let mount = open_tree(rustix::fs::CWD, NULL_DEVICE, CLONE).step(step)?;
         null::check(&mount).step(step)?;
         Ok(Self::Detached(mount))
     }

@@ -139,7 +139,7 @@ fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
     }
     let (pass, tid_address) = (
         Pass::new().step(|| "draw a random number")?,
-        kernel::tid_address(),
+        process_forker::tid_address(),
     );
     powers::reduce(&process, proc, users, Some(pass))?;
     Ok(Confined {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Failure;
 use crate::guest::Stdio;
 use crate::plan::{Namespaces, Plan, Proc, ProcessPlan, Sysctl};
-use crate::wire::{WireFd, fitting};
+use crate::wire::{WireFd, truncated};
 
 /// What the host sends to start a process that is ready.
 pub(crate) const START: u8 = b's';
@@ -147,9 +147,9 @@ impl Answer {
     pub(crate) fn fitting(self) -> Self {
         match self {
             Self::Entered | Self::Born(_) => self,
-            Self::Ready(told) => Self::Ready(told.map(fitting)),
-            Self::Failed(failure) => Self::Failed(failure.fitting()),
-            Self::Refused(text) => Self::Refused(fitting(text)),
+            Self::Ready(told) => Self::Ready(told.map(truncated)),
+            Self::Failed(failure) => Self::Failed(failure.truncated()),
+            Self::Refused(text) => Self::Refused(truncated(text)),
         }
     }
 }

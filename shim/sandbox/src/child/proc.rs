@@ -17,10 +17,10 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::cover::{self, NO_LINKS, Null, Top};
 use super::orders::ViewOrders;
 use super::{rename, root};
+use crate::empty_root::MOUNT_POINT;
 use crate::error::{Failure, Step as _};
 use crate::plan::{PROC, Propagation, PropagationKind, Reach};
 use crate::wire::WireFd;
-use crate::zygote::STEP;
 use crate::{detached, kernel, procfs};
 
 /// How often the folder is made: a guest may remove it at the same time.
@@ -41,7 +41,7 @@ pub(super) fn make(orders: ViewOrders, _: &OwnedFd) -> Result<(), Failure> {
         &tree,
         "",
         CWD,
-        STEP,
+        MOUNT_POINT,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
     .step(|| "mount /proc")?;
@@ -61,7 +61,7 @@ pub(super) fn clone(view: &WireFd) -> Result<OwnedFd, Failure> {
     let whole = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE;
-    open_tree(CWD, STEP, whole).step(step)
+    open_tree(CWD, MOUNT_POINT, whole).step(step)
 }
 
 /// Copies the container's mounts into a namespace of this process's own, and mounts the copy there.

@@ -10,12 +10,12 @@ use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 
 use super::cover;
 use super::target::{self, Kind};
+use crate::empty_root::MOUNT_POINT;
 use crate::error::{Failure, Step as _};
 use crate::plan::{
     AttributeChange, GuestMount, Propagation, PropagationKind, Reach, Root, Tmpfs, TmpfsOption,
 };
 use crate::wire::WireFd;
-use crate::zygote::STEP;
 use crate::{detached, kernel};
 
 /// Makes `rootfs` the root, and leaves the zygote's. Gives the root's folder.
@@ -31,7 +31,7 @@ pub(super) fn enter(rootfs: WireFd) -> Result<OwnedFd, Failure> {
         &rootfs,
         "",
         CWD,
-        STEP,
+        MOUNT_POINT,
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
     )
     .step(|| "mount the root file system")?;

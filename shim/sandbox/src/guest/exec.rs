@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use container_cgroup::JoinMethod;
+use process_forker::Zygote;
 
 use super::{Birth, Guest, Pending, Stdio, sources};
 use crate::child;
@@ -13,7 +14,6 @@ use crate::error::{SandboxError, Step as _};
 use crate::plan::ProcessPlan;
 use crate::wire::WireFd;
 use crate::workload::Workload;
-use crate::zygote::Zygote;
 
 /// Another guest in a container.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use container_cgroup::JoinMethod;
+use process_forker::Zygote;
 
 use super::{Birth, Guest, sources};
 use crate::child;
@@ -11,7 +12,6 @@ use crate::child::orders::HolderOrders;
 use crate::error::SandboxError;
 use crate::plan::{Namespaces, Sysctl};
 use crate::wire::WireFd;
-use crate::zygote::Zygote;
 
 /// It makes some namespaces, and runs nothing of a pod's.
 const HOLDER_TIMEOUT: Duration = Duration::from_mins(1);

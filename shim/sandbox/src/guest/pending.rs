@@ -20,9 +20,9 @@ use super::reap::Unready;
 use super::view::View;
 use crate::child::orders::{Answer, GO_ON};
 use crate::error::{SandboxError, Step as _};
-use crate::kernel::Newborn;
 use crate::plan::Proc;
 use crate::wire::{Inbox, write_all};
+use process_forker::Child as Newborn;
 
 /// A process that closed its socket counts as ended a moment later; it is not to be taken for one
 /// that was killed.

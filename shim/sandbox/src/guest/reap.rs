@@ -12,7 +12,7 @@ use rustix::process::{
     pidfd_send_signal, waitid, waitpgid,
 };
 
-use crate::kernel::Newborn;
+use process_forker::Child as Newborn;
 
 /// How long a killed process is waited for at once.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::pending::Stage;
 use super::*;
 use crate::child::orders::Answer;
-use crate::wire::{Arrived, Inbox, LONGEST_ANSWER, send_with};
+use crate::wire::{Arrived, Inbox, MAX_REPLY, send_with};
 
 /// What the host makes of these bytes, after which the process is gone.
 fn heard(claimed: u64, bytes: &[u8]) -> io::Result<Answer> {
@@ -58,7 +58,7 @@ fn an_answer_is_heard() {
 
 #[test]
 fn a_process_that_claims_to_have_much_to_say_takes_no_memory_of_the_host() {
-    for claimed in [LONGEST_ANSWER as u64 + 1, 1 << 47, u64::MAX] {
+    for claimed in [MAX_REPLY as u64 + 1, 1 << 47, u64::MAX] {
         let error = heard(claimed, &[0; 64]).err().unwrap();
         assert_eq!(
             error.kind(),
@@ -125,7 +125,7 @@ fn pending(stage: Stage, answers: &[Answer]) -> (Pending, OwnedFd, Child) {
     let pending = Pending::new(
         "c1".to_owned(),
         ours.into(),
-        Unready::new(Newborn {
+        Unready::new(process_forker::Child {
             pid: child.id(),
             pidfd,
         }),

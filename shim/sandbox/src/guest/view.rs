@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use container_cgroup::JoinMethod;
+use process_forker::Zygote;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::Birth;
@@ -14,7 +15,6 @@ use crate::child::orders::ViewOrders;
 use crate::error::{Failure, SandboxError, Step as _};
 use crate::plan::Proc;
 use crate::wire::WireFd;
-use crate::zygote::Zygote;
 
 /// The process that makes it runs nothing of a container's, and makes some mounts.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(10);

@@ -11,8 +11,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::tree::{MountTree, TreeEntry};
 use super::{Files, Inspect, LookupReply, LookupRequest, NotAProgram, from_root, reopened};
 use crate::error::{Failure, Step as _};
-use crate::kernel;
-use crate::wire::{LONGEST_ORDERS, Message, WireFd};
+use crate::wire::{MAX_REQUEST, Message, WireFd};
 
 /// Runs in the look-up process; returns its exit code.
 #[expect(
@@ -22,7 +21,7 @@ use crate::wire::{LONGEST_ORDERS, Message, WireFd};
 pub(super) fn live<I: Inspect>(control: OwnedFd) -> u8 {
     let reply = receive(&control)
         .and_then(search::<I>)
-        .unwrap_or_else(|failure| LookupReply::Failed(failure.fitting()));
+        .unwrap_or_else(|failure| LookupReply::Failed(failure.truncated()));
     let sent = Message::of(&reply).and_then(|message| message.send(&control));
     u8::from(sent.is_err())
 }
@@ -30,8 +29,7 @@ pub(super) fn live<I: Inspect>(control: OwnedFd) -> u8 {
 fn receive(control: &OwnedFd) -> Result<LookupRequest, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")?;
     rustix::thread::set_name(c"wasmedge-lookup").step(|| "name the process")?;
-    kernel::close_all_but(control.as_fd()).step(|| "close the zygote's descriptors")?;
-    let request = Message::receive(control, LONGEST_ORDERS)
+    let request = Message::receive(control, MAX_REQUEST)
         .and_then(Message::value)
         .step(|| "receive the lookup request")?;
     // Leaves the zygote's process group before it calls any file system: a wait for that group must

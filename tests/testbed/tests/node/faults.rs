@@ -56,7 +56,7 @@ fn lost_forking_process_is_replaced(node: &Node) -> Result<Verdict> {
         let machine = alone.machine();
         let host = machine.host()?;
         for round in 0..3 {
-            for name in ["wasmedge-zygote", "native-zygote"] {
+            for name in ["wasmedge-zygote", "wasmedge-forker"] {
                 let lost = machine.child_called(name)?;
                 machine.kill(lost)?;
                 machine.wait_until_dead(lost)?;
@@ -198,10 +198,16 @@ fn guests_run_on_and_a_new_host_takes_over_when_all_zygotes_are_lost(
         let task = alone.guest(&SPIN)?.start()?;
         let machine = alone.machine();
         let host = machine.host()?;
-        // The process that would fork a replacement is killed first.
-        let (spare, zygote) = (machine.child_called("wasmedge-spare")?, machine.zygote()?);
-        machine.kill(spare)?;
-        machine.wait_until_dead(spare)?;
+        // The processes that would fork a replacement are killed first.
+        let (forkers, zygote) = (
+            machine.children_called("wasmedge-forker")?,
+            machine.zygote()?,
+        );
+        ensure!(forkers.len() == 2, "the forkers are {forkers:?}");
+        for forker in forkers {
+            machine.kill(forker)?;
+            machine.wait_until_dead(forker)?;
+        }
         machine.kill(zygote)?;
         let reported = || {
             Ok(alone

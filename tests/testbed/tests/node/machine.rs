@@ -158,6 +158,15 @@ impl<'a> Machine<'a> {
             .with_context(|| format!("no {name} among {children:?}"))
     }
 
+    /// Returns the pids of all children of the host of this name.
+    pub(crate) fn children_called(self, name: &str) -> Result<Vec<i32>> {
+        let children = self.children(self.host()?)?.into_iter();
+        Ok(children
+            .filter(|child| child.name == name)
+            .map(|child| child.pid)
+            .collect())
+    }
+
     /// Returns the outer pid of a process of the namespace.
     pub(crate) fn outside(self, pid: i32) -> Result<i32> {
         let namespace = |process: i32| fs::read_link(format!("/proc/{process}/ns/pid")).ok();

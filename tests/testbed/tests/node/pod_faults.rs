@@ -99,7 +99,7 @@ fn containers_of_a_pod_are_replaced_after_a_forking_process_is_lost(
         let guest = pod.run("guest", &["/app.wasm", "sleep", "600"])?;
         let sidecar = pod.run("sidecar", &["/native", "tick"])?;
         let host = machine.host()?;
-        for name in ["wasmedge-zygote", "native-zygote"] {
+        for name in ["wasmedge-zygote", "wasmedge-forker"] {
             let lost = machine.child_called(name)?;
             machine.kill(lost)?;
             machine.wait_until_dead(lost)?;

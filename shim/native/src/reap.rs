@@ -21,22 +21,30 @@ use rustix::process::{
 };
 
 use crate::config;
-use crate::worker::Task;
-use crate::zygote::pid_of;
+use crate::task::Task;
 
 /// What libcontainer calls the process that it sets up, as the kernel shows it.
 const UNREADY: &str = "(youki:[2:INIT]) ";
 
 /// Waits for the worker of a task that was done, and for its group.
-pub(crate) fn reap(worker: Pid) {
+pub(crate) fn worker(worker: u32) {
+    if let Some(worker) = pid_of(worker) {
+        reap(worker);
+    }
+}
+
+fn reap(worker: Pid) {
     while retry_on_intr(|| waitid(WaitId::Pgid(Some(worker)), WaitIdOptions::EXITED)).is_ok() {}
     // Already waited for if it died before it could leave its group.
     let _ = retry_on_intr(|| waitid(WaitId::Pid(worker), WaitIdOptions::EXITED));
 }
 
-/// Ends the worker of a task that failed, and what it left. `link` is the inode of the task's way
-/// back.
-pub(crate) fn end(worker: Pid, task: &Task, link: u64) {
+/// Kills the worker of a task that failed, and what it left, and waits for them. `control` is the
+/// inode of the task's control socket.
+pub(crate) fn failed_task(worker: u32, task: &Task, control: u64) {
+    let Some(worker) = pid_of(worker) else {
+        return;
+    };
     // Not both need be there: the worker may have left its group, and nobody may have stayed in it.
     let _ = kill_process_group(worker, Signal::KILL);
     let _ = kill_process(worker, Signal::KILL);
@@ -56,7 +64,7 @@ pub(crate) fn end(worker: Pid, task: &Task, link: u64) {
         );
     }
     reap(worker);
-    if let Err(error) = end_unnoted(link) {
+    if let Err(error) = end_unnoted(control) {
         tracing::warn!(%error, "a process that could not be set up may be left");
     }
 }
@@ -64,7 +72,7 @@ pub(crate) fn end(worker: Pid, task: &Task, link: u64) {
 /// Ends the process that the task made if its worker was killed before it could note the number.
 /// Nobody else knows of it, and a child that nobody waits for keeps its container's pid namespace,
 /// and so the container's first process, from ending.
-fn end_unnoted(link: u64) -> io::Result<()> {
+fn end_unnoted(control: u64) -> io::Result<()> {
     let host = std::process::id();
     for entry in fs::read_dir("/proc")? {
         let folder = entry?.path();
@@ -75,7 +83,7 @@ fn end_unnoted(link: u64) -> io::Result<()> {
         let Some(pid) = unready_child(&stat, host).filter(|pid| !is_container(*pid)) else {
             continue;
         };
-        if holds(&folder, link) != Some(false) {
+        if holds(&folder, control) != Some(false) {
             end_child(pid);
         }
     }
@@ -91,17 +99,17 @@ fn unready_child(stat: &str, parent: u32) -> Option<Pid> {
     Pid::from_raw(pid.parse().ok()?).filter(|_| of_parent)
 }
 
-/// Whether the process `folder` holds the socket `link`. Not known of one that has ended or is
-/// about to: it holds nothing.
-fn holds(folder: &Path, link: u64) -> Option<bool> {
+/// Returns whether the process `folder` holds the socket with the inode `socket`; none if it has
+/// ended or is about to, which holds nothing.
+fn holds(folder: &Path, socket: u64) -> Option<bool> {
     let mut held = fs::read_dir(folder.join("fd"))
         .ok()?
         .flatten()
         .filter_map(|entry| fs::read_link(entry.path()).ok())
         .peekable();
     held.peek()?;
-    let link = format!("socket:[{link}]");
-    Some(held.any(|target| target.as_os_str() == link.as_str()))
+    let socket = format!("socket:[{socket}]");
+    Some(held.any(|target| target.as_os_str() == socket.as_str()))
 }
 
 fn is_container(pid: Pid) -> bool {
@@ -164,6 +172,11 @@ fn end_cgroup(id: &str, bundle: &Path, systemd: bool) -> Result<(), String> {
     manager.remove().map_err(|error| text(&error))
 }
 
+/// Returns `pid` in the form in which system calls take it; none for a number that no process has.
+pub(crate) fn pid_of(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
 /// Removes the folder `path` with all in it. One that is not there is no error.
 pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
@@ -189,7 +202,7 @@ mod tests {
 
     #[test]
     fn who_holds_a_socket_is_seen() {
-        let (ours, _theirs) = crate::link::pair().unwrap();
+        let (ours, _theirs) = crate::reply::control_socket().unwrap();
         let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
         assert_eq!(holds(Path::new("/proc/self"), inode), Some(true));
         assert_eq!(holds(Path::new("/proc/self"), 1), Some(false));

@@ -1,5 +1,5 @@
-//! The null device, which hides files: opened on the node or on a file system of ours, never below
-//! a root that a guest can write, and checked before it is used.
+//! The null device, opened on the node or on a file system of the runtime's, never below a root
+//! that a guest can write, and checked before it is used.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, major, minor};
 
 /// Opens the node's null device.
-pub(crate) fn open_on_node(access: OFlags) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// When it is missing, or another file is in its place.
+pub fn open_on_node(access: OFlags) -> io::Result<OwnedFd> {
     let null = rustix::fs::openat(
         CWD,
         "/dev/null",
@@ -19,7 +22,10 @@ pub(crate) fn open_on_node(access: OFlags) -> io::Result<OwnedFd> {
 }
 
 /// Checks that a descriptor refers to the null device: character device 1:3.
-pub(crate) fn check(null: impl AsFd) -> io::Result<()> {
+///
+/// # Errors
+/// When it refers to another file.
+pub fn check(null: impl AsFd) -> io::Result<()> {
     let found = fstat(null)?;
     let number = (major(found.st_rdev), minor(found.st_rdev));
     match FileType::from_raw_mode(found.st_mode) {
@@ -36,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn null_device_is_told_from_other_files_and_devices() {
+    fn other_files_and_devices_are_not_the_null_device() {
         check(open_on_node(OFlags::PATH).unwrap()).unwrap();
         for other in ["/dev/zero", "/dev", "/proc/self/stat"] {
             let file = rustix::fs::open(other, OFlags::PATH, Mode::empty()).unwrap();

@@ -1,5 +1,4 @@
-//! What arrives is what was sent; what is no message, or claims to be too long for one, is an
-//! error.
+//! Tests of messages: values arrive as they were sent; anything else is an error.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -29,7 +28,7 @@ fn text(file: WireFd) -> String {
     text
 }
 
-/// A message as somebody writes it who need not keep to the rules: a header, and what follows.
+/// A message that need not follow the rules: a header, and what follows.
 fn raw(bytes: u64, descriptors: u64, rest: &[u8]) -> UnixStream {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(&bytes.to_ne_bytes()).unwrap();
@@ -39,7 +38,7 @@ fn raw(bytes: u64, descriptors: u64, rest: &[u8]) -> UnixStream {
 }
 
 #[test]
-fn a_value_arrives_with_its_descriptors_each_in_its_place() {
+fn value_arrives_with_its_descriptors_in_their_places() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let parcel = Parcel {
         name: "n".repeat(300_000),
@@ -47,7 +46,7 @@ fn a_value_arrives_with_its_descriptors_each_in_its_place() {
         last: file("c"),
     };
     let sending = std::thread::spawn(move || Message::of(&parcel).unwrap().send(&ours).unwrap());
-    let arrived: Parcel = Message::receive(&theirs, LONGEST_ORDERS)
+    let arrived: Parcel = Message::receive(&theirs, MAX_REQUEST)
         .unwrap()
         .value()
         .unwrap();
@@ -68,12 +67,12 @@ fn a_value_arrives_with_its_descriptors_each_in_its_place() {
 #[test]
 fn more_descriptors_than_a_packet_carries_arrive_in_order() {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    let count = PACKET + 7;
+    let count = MAX_PACKET_DESCRIPTORS + 7;
     let fds = (0..count)
         .map(|number| file(&number.to_string()).into_inner())
         .collect();
     let sending = std::thread::spawn(move || Message::of_descriptors(fds).send(&ours).unwrap());
-    let arrived = Message::receive(&theirs, LONGEST_ANSWER)
+    let arrived = Message::receive(&theirs, MAX_REPLY)
         .unwrap()
         .into_descriptors();
     sending.join().unwrap();
@@ -90,17 +89,17 @@ fn more_descriptors_than_a_packet_carries_arrive_in_order() {
 }
 
 #[test]
-fn no_room_is_made_for_what_is_only_claimed() {
-    for claimed in [LONGEST_ANSWER as u64 + 1, 1 << 40, u64::MAX] {
-        let error = Message::receive(raw(claimed, 0, b""), LONGEST_ANSWER)
+fn message_that_announces_too_many_bytes_is_refused_before_memory_is_allocated() {
+    for claimed in [MAX_REPLY as u64 + 1, 1 << 40, u64::MAX] {
+        let error = Message::receive(raw(claimed, 0, b""), MAX_REPLY)
             .err()
             .unwrap();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
         assert!(error.to_string().contains(&claimed.to_string()), "{error}");
     }
-    let whole = vec![0; LONGEST_ANSWER];
-    let sent = raw_in_background(LONGEST_ANSWER as u64, whole);
-    Message::receive(sent, LONGEST_ANSWER).unwrap();
+    let whole = vec![0; MAX_REPLY];
+    let sent = raw_in_background(MAX_REPLY as u64, whole);
+    Message::receive(sent, MAX_REPLY).unwrap();
 }
 
 /// As [`raw`], for more than a socket takes at once.
@@ -115,16 +114,16 @@ fn raw_in_background(bytes: u64, rest: Vec<u8>) -> UnixStream {
 }
 
 #[test]
-fn descriptors_that_did_not_come_along_are_missed() {
+fn message_whose_descriptors_are_missing_is_an_error() {
     // The byte of a packet that carries none.
-    let error = Message::receive(raw(1, 1, b"\0x"), LONGEST_ANSWER)
+    let error = Message::receive(raw(1, 1, b"\0x"), MAX_REPLY)
         .err()
         .unwrap();
     assert!(
         error.to_string().contains("descriptors are missing"),
         "{error}"
     );
-    // A value that refers to one that nobody sent.
+    // A value that refers to one that was not sent.
     let (ours, theirs) = UnixStream::pair().unwrap();
     Message {
         bytes: rmp_serde::to_vec(&7_u64).unwrap(),
@@ -132,7 +131,7 @@ fn descriptors_that_did_not_come_along_are_missed() {
     }
     .send(&ours)
     .unwrap();
-    let error = Message::receive(&theirs, LONGEST_ANSWER)
+    let error = Message::receive(&theirs, MAX_REPLY)
         .unwrap()
         .value::<WireFd>()
         .unwrap_err();
@@ -145,7 +144,7 @@ fn descriptors_that_did_not_come_along_are_missed() {
 }
 
 #[test]
-fn a_descriptor_is_not_had_twice() {
+fn value_cannot_take_one_descriptor_twice() {
     let message = Message {
         bytes: rmp_serde::to_vec(&(0_u64, 0_u64)).unwrap(),
         fds: vec![file("a").into_inner()],
@@ -154,7 +153,7 @@ fn a_descriptor_is_not_had_twice() {
 }
 
 #[test]
-fn nonsense_is_an_error_and_never_a_value() {
+fn bytes_that_are_not_a_value_are_an_error() {
     for bytes in [
         &b"\xc1"[..],
         b"\xdf\xff\xff\xff\xff",
@@ -162,7 +161,7 @@ fn nonsense_is_an_error_and_never_a_value() {
         &[0x91; 5000],
     ] {
         let sent = raw(bytes.len() as u64, 0, bytes);
-        Message::receive(sent, LONGEST_ANSWER)
+        Message::receive(sent, MAX_REPLY)
             .unwrap()
             .value::<Result<(u32, WireFd), crate::Failure>>()
             .unwrap_err();
@@ -170,9 +169,9 @@ fn nonsense_is_an_error_and_never_a_value() {
 }
 
 #[test]
-fn an_end_in_the_middle_is_told_from_a_message() {
+fn socket_that_is_closed_in_the_middle_of_a_message_is_an_end() {
     for (header, rest) in [((4, 0), &b"abc"[..]), ((4, 1), b"")] {
-        let error = Message::receive(raw(header.0, header.1, rest), LONGEST_ANSWER)
+        let error = Message::receive(raw(header.0, header.1, rest), MAX_REPLY)
             .err()
             .unwrap();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{header:?}");
@@ -180,21 +179,60 @@ fn an_end_in_the_middle_is_told_from_a_message() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(ours);
     assert_eq!(
-        Message::receive(&theirs, LONGEST_ANSWER)
-            .err()
-            .unwrap()
-            .kind(),
+        Message::receive(&theirs, MAX_REPLY).err().unwrap().kind(),
         io::ErrorKind::UnexpectedEof
     );
 }
 
 #[test]
-fn a_text_of_any_length_fits_into_an_answer() {
-    let text = fitting("é".repeat(1 << 20));
+fn text_of_any_length_is_cut_to_fit_into_a_reply() {
+    let text = truncated("é".repeat(1 << 20));
     assert!(
-        text.len() <= LONGEST_TEXT && text.ends_with('é'),
+        text.len() <= MAX_TEXT && text.ends_with('é'),
         "{} bytes",
         text.len()
     );
-    assert_eq!(fitting("short".to_owned()), "short");
+    assert_eq!(truncated("short".to_owned()), "short");
+}
+
+#[test]
+fn message_crosses_a_socket_of_packets() {
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::SEQPACKET,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let sent = ("a task".to_owned(), file("a"), file("b"));
+    Message::of(&sent).unwrap().send(&ours).unwrap();
+    let (task, first, second): (String, WireFd, WireFd) = Message::receive(&theirs, MAX_REQUEST)
+        .unwrap()
+        .value()
+        .unwrap();
+    assert_eq!(
+        (task, text(first), text(second)),
+        ("a task".into(), "a".into(), "b".into())
+    );
+    drop(ours);
+    let error = Message::receive(&theirs, MAX_REQUEST).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn socket_is_usable_after_a_descriptor_was_missing() {
+    // A packet that carries none, then another message.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let mut raw = &ours;
+    raw.write_all(&1_u64.to_ne_bytes()).unwrap();
+    raw.write_all(&1_u64.to_ne_bytes()).unwrap();
+    raw.write_all(b"\0\x07").unwrap();
+    Message::of(&8_u32).unwrap().send(&ours).unwrap();
+    let (number, descriptors) = Message::receive_available(&theirs, MAX_REPLY)
+        .unwrap()
+        .parts::<u32>()
+        .unwrap();
+    assert_eq!((number, descriptors.len()), (7, 0));
+    let next = Message::receive(&theirs, MAX_REPLY).unwrap();
+    assert_eq!(next.value::<u32>().unwrap(), 8);
 }
