@@ -168,7 +168,7 @@ fn set_up(
                     process,
                     workload,
                     stdio: for_guest(stdio),
-                    entrance: join_method,
+                    join_method,
                 },
                 join,
             )?
@@ -187,7 +187,7 @@ fn set_up(
                 env,
                 cwd,
                 stdio: for_guest(stdio),
-                entrance: join_method,
+                join_method,
             };
             guest_sandbox::exec_native(&host.zygote, &body.process, wanted, join)?
         }

@@ -119,7 +119,7 @@ impl<E: Engine> Workload for GuestProgram<E> {
         })
     }
 
-    fn tell(ready: &Ready<E>) -> Option<String> {
+    fn describe(ready: &Ready<E>) -> Option<String> {
         ready.digest.clone()
     }
 

@@ -1,4 +1,4 @@
-//! What can go wrong when a process is forked.
+//! Errors of forking a process.
 
 use std::fmt::Display;
 

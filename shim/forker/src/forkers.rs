@@ -1,7 +1,7 @@
 //! The two forkers of a host. One serves, the other is on standby; whichever is lost, the one that
 //! is left forks a replacement.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::error::{SpawnError, StartError, Step as _};
 use crate::fork::Child;
@@ -42,18 +42,14 @@ impl Forkers {
     /// When it cannot be forked: then nothing of it is left.
     pub fn spawn(&self, request: &SpawnRequest) -> Result<Child, SpawnError> {
         let message = write(request)?;
-        let mut pair = self.lock();
+        // A panic leaves a process or none in each place.
+        let mut pair = failures::lock_ignoring_poison(&self.0);
         let spawned = pair.serving()?.spawn(&message);
         if let Err(SpawnError::Ended(_)) = spawned {
             // It may answer later, which would be taken for the reply to another request.
             pair.current = None;
         }
         spawned
-    }
-
-    /// Poison does no harm: what a panicking thread left is a process or none.
-    fn lock(&self) -> MutexGuard<'_, Pair> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

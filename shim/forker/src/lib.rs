@@ -21,9 +21,9 @@
 //! engines: an entry is the address of a function, which is the same in all these processes because
 //! none of them executes another program in between.
 //!
-//! | module | what |
+//! | module | content |
 //! |---|---|
-//! | `request` | what a forking process is asked for |
+//! | `request` | the request that a forking process serves |
 //! | `forkers` | the two forkers, each of which can replace the other |
 //! | `zygote` | a prepared forking process, made when it is first needed; one for each engine |
 //! | `process` | the host's handle on one forking process |
@@ -32,7 +32,7 @@
 //! | `child` | the first steps of a forked process, and its end |
 //! | [`wire`] | values with descriptors in them, between all these processes |
 //! | [`null`] | the null device, opened and checked |
-//! | `error` | what can go wrong |
+//! | `error` | errors |
 
 pub mod null;
 pub mod wire;

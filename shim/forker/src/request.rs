@@ -1,4 +1,4 @@
-//! What a forking process is asked for.
+//! The request that a forking process serves.
 
 use std::os::fd::OwnedFd;
 

@@ -25,7 +25,7 @@ pub(crate) struct Setup {
     prepare: Option<usize>,
 }
 
-/// The reply to a request: the number of the new process, whose pidfd comes with it.
+/// The reply to a request: the number of the new process. Its pidfd comes with it.
 pub(crate) type Reply = Result<u32, Failure>;
 
 impl Setup {

@@ -2,7 +2,7 @@
 //! that what it forks need not be.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Failure, SpawnError, Step as _};
 use crate::fork::Child;
@@ -62,9 +62,9 @@ impl Zygote {
         spawned
     }
 
-    /// Poison does no harm: what a panicking thread left is a zygote or none.
+    /// Locks the process; a panic leaves one or none.
     fn lock(&self) -> MutexGuard<'_, Option<Forker>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        failures::lock_ignoring_poison(&self.current)
     }
 
     /// Returns the process, after making it if it is not there or has ended.

@@ -1,4 +1,4 @@
-//! The container's configuration as libcontainer gets it: an edited copy in a folder of ours.
+//! The container's configuration as libcontainer gets it: an edited copy in the container's state.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -16,7 +16,7 @@ use crate::error::NativeError;
 mod cgroups;
 mod root;
 
-/// Where a program finds its terminal by name.
+/// The path at which a program finds its terminal.
 const CONSOLE: &str = "/dev/console";
 /// The mounts that this process sees.
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -35,8 +35,8 @@ pub(crate) fn read(bundle: &Path) -> Result<Spec, NativeError> {
     })
 }
 
-/// Prepares the container's configuration for libcontainer: [`adapt`] and what needs a look at this
-/// machine.
+/// Prepares the container's configuration for libcontainer: [`adapt`], and the changes and checks
+/// that depend on the node's files.
 ///
 /// # Errors
 /// When the configuration cannot be used, or the root file system must not be.
@@ -72,18 +72,17 @@ fn has_cgroup_mount(spec: &Spec) -> bool {
         .any(|mount| mount.typ().as_deref() == Some("cgroup"))
 }
 
-/// What the configuration becomes:
-/// - the root file system's path does not depend on where the configuration lies;
-/// - a pid namespace that turns out to be the host's own becomes one of the container's own. In a
-///   pod that shares its processes every container is told to join that of the sandbox, and the
-///   sandbox here is a thread of the host. It is taken out if the container is to see the node's
-///   processes;
-/// - the terminal is ours. libcontainer would make one of its own and send it over a socket, in a
-///   second protocol for what the host does already for guests; so it sees three streams, with the
-///   terminal also where programs look for it;
-/// - the filter of system calls has the two values of a masked comparison the other way round:
-///   libcontainer (0.7) takes the mask for the value and the value for the mask. The usual
-///   profile's rule for `clone`, that it may make no namespaces, would let every `clone` pass.
+/// Changes the configuration:
+/// - the root file system's path becomes absolute;
+/// - the host's pid namespace is replaced by a new one. In a pod that shares its processes each
+///   container's configuration names that of the sandbox, and the sandbox is a thread of the host. If
+///   the container is to see the node's processes, the namespace is removed instead;
+/// - the terminal is removed. libcontainer would make one of its own and send it over a socket, a
+///   second protocol beside that of guests. So it gets three streams, and the host's terminal is
+///   mounted at [`CONSOLE`];
+/// - the two values of a masked comparison in the filter of system calls are swapped: libcontainer
+///   (0.7) takes the mask for the value and the value for the mask. The usual profile's rule that
+///   `clone` may make no namespaces would let every `clone` pass.
 fn adapt(
     spec: &mut Spec,
     bundle: &Path,
@@ -131,7 +130,7 @@ fn adapt(
                 arguments
                     .iter()
                     .copied()
-                    .map(turned)
+                    .map(swapped)
                     .collect::<Result<_, _>>()
             });
             call.set_args(
@@ -164,8 +163,8 @@ fn adapt(
     Ok(())
 }
 
-/// A masked comparison the other way round; any other as it is.
-fn turned(argument: LinuxSeccompArg) -> Result<LinuxSeccompArg, OciSpecError> {
+/// Swaps the values of a masked comparison; other comparisons stay.
+fn swapped(argument: LinuxSeccompArg) -> Result<LinuxSeccompArg, OciSpecError> {
     if argument.op() != LinuxSeccompOperator::ScmpCmpMaskedEq {
         return Ok(argument);
     }
@@ -185,13 +184,13 @@ fn builder_failed(bundle: &Path, error: &OciSpecError) -> NativeError {
     }
 }
 
-/// Whether `path` is the pid namespace that this process is in.
+/// Returns whether `path` is the pid namespace of this process.
 fn is_own_pid_namespace(path: &Path) -> io::Result<bool> {
     let [theirs, ours] = [path.metadata()?, Path::new("/proc/self/ns/pid").metadata()?];
     Ok((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
 }
 
-/// Where the terminal `descriptor` is in the file system.
+/// Returns the path of the terminal `descriptor`.
 pub(crate) fn terminal_path(descriptor: &impl std::os::fd::AsFd) -> Result<PathBuf, NativeError> {
     let path = format!(
         "/proc/self/fd/{}",
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_pid_namespace_becomes_a_private_one_and_nothing_else_does() {
+    fn pid_namespace_of_the_host_is_replaced_and_other_namespaces_stay() {
         let spec = adapted(POD, None, |_| Ok(true)).unwrap();
         assert_eq!(namespaces(&spec, LinuxNamespaceType::Pid), [Path::new("")]);
         assert_eq!(
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_sees_the_nodes_processes_joins_no_pid_namespace() {
+    fn container_that_sees_the_nodes_processes_joins_no_pid_namespace() {
         for (is_hosts, expected) in [
             (true, &[][..]),
             (false, &[PathBuf::from("/proc/12/ns/pid")]),
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn another_containers_pid_namespace_is_joined() {
+    fn pid_namespace_of_another_container_is_joined() {
         let spec = adapted(POD, None, |_| Ok(false)).unwrap();
         assert_eq!(
             namespaces(&spec, LinuxNamespaceType::Pid),
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_sees_the_hosts_processes_gets_no_pid_namespace() {
+    fn configuration_without_a_pid_namespace_gets_none() {
         let host_pid = POD.replace(r#"{"type": "pid", "path": "/proc/12/ns/pid"},"#, "");
         let spec = adapted(&host_pid, None, |_| Ok(true)).unwrap();
         assert_eq!(
@@ -299,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_namespace_that_is_gone_is_named() {
+    fn missing_pid_namespace_is_an_error_with_its_path() {
         let error = adapted(POD, None, |_| Err(io::ErrorKind::NotFound.into())).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_found_from_anywhere() {
+    fn path_of_the_root_becomes_absolute() {
         let spec = adapted(POD, None, |_| Ok(false)).unwrap();
         assert_eq!(
             spec.root().as_ref().unwrap().path(),
@@ -327,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mask_of_a_comparison_is_where_libcontainer_looks_for_it() {
+    fn values_of_a_masked_comparison_are_swapped() {
         let filter = r#"{"seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["clone"], "action": "SCMP_ACT_ALLOW",
             "args": [{"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"},
                      {"index": 1, "value": 7, "op": "SCMP_CMP_EQ"}]}]}, "namespaces""#;
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn libcontainer_makes_no_terminal_and_ours_is_the_console() {
+    fn terminal_of_the_host_is_the_console_and_libcontainer_makes_none() {
         let spec = adapted(POD, Some(Path::new("/dev/pts/4")), |_| Ok(false)).unwrap();
         assert_eq!(spec.process().as_ref().unwrap().terminal(), None);
         let mount = spec.mounts().as_ref().unwrap().last().unwrap();
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_in_its_own_pid_namespace() {
+    fn own_pid_namespace_is_recognized() {
         assert!(is_own_pid_namespace(Path::new("/proc/self/ns/pid")).unwrap());
         assert!(!is_own_pid_namespace(Path::new("/proc/self/ns/uts")).unwrap());
     }

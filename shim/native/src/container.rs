@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! native/config.json      the edited configuration; libcontainer's bundle is this folder
-//!        pid              the number of the container's process, noted while it is being created
+//!        pid              the number of the container's process, written while it is being created
 //!        root/<id>/       libcontainer's state
 //!        exec-<n>/        a process that is being started in the container; gone once it runs
 //! ```
@@ -33,11 +33,11 @@ use crate::task::Task;
 
 pub(crate) mod exec;
 
-/// A process that was killed ends in milliseconds, unless it waits for a disk or a server that does
-/// not answer.
-const END_LIMIT: Duration = Duration::from_secs(10);
+/// How long a killed process is waited for. It ends in milliseconds, unless it waits for a disk or a
+/// server that does not answer.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a native container is made from.
+/// The parts of a native container.
 #[derive(Debug)]
 pub struct NewContainer {
     /// Its id.
@@ -46,17 +46,17 @@ pub struct NewContainer {
     pub bundle: PathBuf,
     /// A folder of this container's own, which exists.
     pub state: PathBuf,
-    /// Whose processes it sees when its configuration names a pid namespace that is the host's.
+    /// The processes that it sees if its configuration names the host's pid namespace.
     pub processes: Processes,
-    /// Whether systemd is asked for its cgroup; else we write to the cgroup file system.
+    /// Whether systemd makes its cgroup; else the runtime writes to the cgroup file system.
     pub systemd: bool,
     /// Its standard streams.
     pub stdio: Stdio,
 }
 
-/// Whose processes a container sees that is told to join the host's own pid namespace. The sandbox
-/// of its pod is a thread of the host, so that its configuration says the same for a pod that
-/// shares its processes and for one that sees the node's.
+/// The processes that a container sees if its configuration names the host's pid namespace. The
+/// sandbox of its pod is a thread of the host, so the configuration is the same for a pod that shares
+/// its processes and for one that sees the node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processes {
     /// Its own.
@@ -65,8 +65,8 @@ pub enum Processes {
     Node,
 }
 
-/// A native container. Its process, a child of this process, waits for [`Container::start`]. Who
-/// waits for its end, and sends it signals, does so through [`Container::pidfd`].
+/// A native container. Its process, a child of this process, waits for [`Container::start`]. Its
+/// user waits for its exit, and sends it signals, through [`Container::pidfd`].
 #[derive(Debug)]
 pub struct Container {
     id: String,
@@ -77,7 +77,7 @@ pub struct Container {
     execs: AtomicU64,
 }
 
-/// Where the files of a container are.
+/// The folder of a container's files.
 #[derive(Debug, Clone)]
 struct Home(PathBuf);
 
@@ -108,8 +108,8 @@ impl Home {
 /// milliseconds, or for as long as the container's hooks take.
 ///
 /// # Errors
-/// When the process cannot be set up, or there is nothing that it could run. Then nothing of the
-/// container is left.
+/// When the process cannot be set up, or its program cannot be run. Then nothing of the container is
+/// left.
 pub fn create(forkers: &Arc<Forkers>, new: NewContainer) -> Result<Container, NativeError> {
     let NewContainer {
         id,
@@ -169,28 +169,28 @@ pub fn create(forkers: &Arc<Forkers>, new: NewContainer) -> Result<Container, Na
 }
 
 impl Container {
-    /// The number of the container's first process, as the host sees it.
+    /// Returns the number of the container's first process, as the host sees it.
     pub fn pid(&self) -> u32 {
         self.process.pid
     }
 
-    /// The container's first process.
+    /// Returns a handle of the container's first process.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.process.pidfd.as_fd()
     }
 
-    /// Lets the process run.
+    /// Starts the process.
     ///
     /// # Errors
-    /// When it is gone, was started already, or one of the hooks for after the start fails.
+    /// When it has ended, was started already, or a poststart hook fails.
     pub fn start(&self) -> Result<(), NativeError> {
         let failed = |reason| NativeError::Start {
             id: self.id.clone(),
             reason,
         };
         let folder = self.home.libcontainer(&self.id);
-        // libcontainer changes the current folder on the way, which is the whole process's: here,
-        // of a thread that has one of its own.
+        // libcontainer changes the working directory, which all threads of a process share. So it
+        // runs in a thread with a working directory of its own.
         let thread = std::thread::Builder::new().name("native-start".to_owned());
         let started = std::thread::scope(|scope| {
             let run = move || {
@@ -209,27 +209,26 @@ impl Container {
         started.map_err(failed)
     }
 
-    /// Ends what still runs of the container, runs its hooks for after the stop, and removes its
-    /// cgroup and state. The container's process must still be waited for by who waits for it.
-    /// Deleting again does nothing.
+    /// Kills what still runs of the container, runs its poststop hooks, and removes its cgroup and
+    /// state. The caller still has to reap the container's process. Deleting again does nothing.
     ///
     /// # Errors
-    /// When something of it cannot be removed; then it can be tried again.
+    /// When a part of it cannot be removed; then it can be tried again.
     pub fn delete(&self) -> Result<(), NativeError> {
-        let remains = |reason| NativeError::Remains {
+        let not_deleted = |reason| NativeError::NotDeleted {
             id: self.id.clone(),
             reason,
         };
-        self.end().map_err(remains)?;
+        self.end().map_err(not_deleted)?;
         if self.home.libcontainer_state(&self.id).exists() {
             let mut container = Libcontainer::load(self.home.libcontainer(&self.id))
-                .map_err(|error| remains(chain(&error)))?;
+                .map_err(|error| not_deleted(chain(&error)))?;
             container
                 .delete(true)
-                .map_err(|error| remains(chain(&error)))?;
+                .map_err(|error| not_deleted(chain(&error)))?;
         }
         remove_folder(&self.home.0)
-            .map_err(|error| remains(format!("{}: {error}", self.home.0.display())))
+            .map_err(|error| not_deleted(format!("{}: {error}", self.home.0.display())))
     }
 
     fn end(&self) -> Result<(), String> {
@@ -245,13 +244,13 @@ impl Container {
         if has_ended(Duration::ZERO)? {
             return Ok(());
         }
-        // It may end by itself, and be waited for, between the two.
+        // It may end by itself, and be reaped, between the two.
         let _ = pidfd_send_signal(&self.process.pidfd, Signal::KILL);
         let killed = format!(
-            "process {} was killed and has not ended after {END_LIMIT:?}",
+            "process {} was killed and has not ended after {END_TIMEOUT:?}",
             self.process.pid
         );
-        if has_ended(END_LIMIT)? {
+        if has_ended(END_TIMEOUT)? {
             Ok(())
         } else {
             Err(killed)
@@ -265,8 +264,8 @@ impl Drop for Container {
     }
 }
 
-/// Makes a folder that root alone can look into: what is in it tells the container's environment.
-/// Not found: the folder above it must be there. Exists: there is such a container.
+/// Makes a folder that only root can read: its files contain the container's environment. It fails
+/// if the folder above is missing, or if the container exists already.
 fn make_private(folder: &Path) -> Result<(), NativeError> {
     let made = DirBuilder::new().mode(0o700).create(folder);
     made.map_err(|source| NativeError::State {

@@ -1,4 +1,4 @@
-//! What can go wrong with a native container.
+//! Errors of native containers.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use process_forker::SpawnError;
 use serde::{Deserialize, Serialize};
 
-/// Why a native container, or a process in one, cannot be had.
+/// An error of creating, starting or deleting a native container, or a process in one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NativeError {
@@ -16,18 +16,18 @@ pub enum NativeError {
     /// The worker ended before it sent its last reply, for example because it was killed.
     #[error("the process that was setting up {what} ended before it was done")]
     WorkerLost {
-        /// What it was setting up.
+        /// The container, or the process in one.
         what: String,
     },
     /// A file of the container's state could not be written or read. Nothing of the container is
     /// left.
     #[error("cannot {action} {}", path.display())]
     State {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -36,7 +36,7 @@ pub enum NativeError {
     Config {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         reason: String,
     },
     /// The container's root file system, with its mounts, must not be used.
@@ -44,16 +44,16 @@ pub enum NativeError {
     Root {
         /// A path of the container.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// The cause, and the next step.
         reason: &'static str,
     },
-    /// There is no such program in the container, or it cannot be run.
+    /// The container has no such program, or it cannot be run.
     #[error(transparent)]
     Program(ProgramFault),
     /// libcontainer failed; what it had set up was removed.
     #[error("cannot set up {what}: {reason}")]
     Setup {
-        /// What it was setting up.
+        /// The container, or the process in one.
         what: String,
         /// Its error and causes.
         reason: String,
@@ -63,7 +63,7 @@ pub enum NativeError {
     NotRunning {
         /// The container.
         id: String,
-        /// What it is, in libcontainer's words.
+        /// Its status, as libcontainer names it.
         status: String,
     },
     /// Starting failed.
@@ -74,36 +74,36 @@ pub enum NativeError {
         /// libcontainer's error and causes.
         reason: String,
     },
-    /// Something of the container stays: a process that does not end, a cgroup, a folder.
+    /// A part of the container could not be removed: a process that does not end, a cgroup, a folder.
     #[error("cannot delete container {id}: {reason}")]
-    Remains {
+    NotDeleted {
         /// The container.
         id: String,
-        /// What stays, and why.
+        /// The part, and the cause.
         reason: String,
     },
     /// The kernel refused a system call that needs nothing but resources.
     #[error("cannot {action}")]
     Kernel {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// What is wrong with the program that a process was to run. Known before the process is started,
-/// or, for one that is started in a running container, when the kernel refuses to execute it.
+/// The fault of a process's program. It is found before the process is started, or, for a process of
+/// exec, when the kernel refuses to execute the program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ProgramFault {
-    /// No such file in the container (a shell's 127).
+    /// The container has no such file (exit code 127 of a shell).
     #[error("{0}")]
     NotFound(String),
-    /// There is such a file, and it cannot be executed (a shell's 126).
+    /// The file cannot be executed (exit code 126 of a shell).
     #[error("{0}")]
     NotExecutable(String),
-    /// The process may not be confined as the container says.
+    /// The process cannot be confined as the container requires.
     #[error("{0}")]
     NotConfinable(String),
 }

@@ -7,11 +7,23 @@
 //!      ◄── replies, the process's number ─────────┘
 //! ```
 //!
-//! Every process here is a child of the host: the worker and what libcontainer forks in it are made
-//! as siblings. So the host can wait for the container's process, and that process can ask the
-//! kernel to die with the host. A worker does one thing, creates a container or starts a process in
-//! one, and ends; no process of ours stays with a container. Starting and deleting need no fork and
-//! are done in the host itself.
+//! Every process here is a child of the host: the worker, and what libcontainer forks in it, are
+//! forked as siblings. So the host can wait for the container's process, and that process can ask
+//! the kernel to die with the host. A worker creates one container, or starts one process in a
+//! container, and ends; no process of the runtime stays with a container. Starting and deleting need
+//! no fork and run in the host.
+//!
+//! | module | content |
+//! |---|---|
+//! | `container` | a container: created, started, deleted; further processes in it |
+//! | `config` | its configuration, adapted to libcontainer |
+//! | `stdio` | its standard streams |
+//! | `task` | the task of a worker |
+//! | `spawn` | the host's side of a worker |
+//! | `worker` | the worker's own side: libcontainer |
+//! | `reply` | the worker's replies |
+//! | `reap` | reaping of workers and of what a failed task left |
+//! | `error` | errors |
 
 mod config;
 mod container;

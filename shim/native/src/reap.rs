@@ -1,11 +1,10 @@
-//! Waiting for what a task forked beside the container's process, and ending all of it where the
-//! task failed.
+//! Reaping of the processes that a task forked beside the container's process, and killing of all of
+//! them if the task failed.
 //!
-//! The host has no reaper that waits for any child: that would take exits from those who wait for
-//! one process. So a worker leads a process group of its own, in which libcontainer's intermediate
-//! process stays, while the container's process leaves it for a group of its own. The worker itself
-//! leaves the group before it answers and is waited for last: until then its number, and with it
-//! the group's, cannot become another's.
+//! The host has no reaper that waits for any child: it would take exits from waits for a particular
+//! process. So a worker leads a process group, in which libcontainer's intermediate process stays,
+//! while the container's process leaves it. The worker leaves the group before its last reply and is
+//! reaped last: until then its number, which is also the group's, cannot be reused.
 
 use std::collections::HashSet;
 use std::fs;
@@ -23,10 +22,10 @@ use rustix::process::{
 use crate::config;
 use crate::task::Task;
 
-/// What libcontainer calls the process that it sets up, as the kernel shows it.
-const UNREADY: &str = "(youki:[2:INIT]) ";
+/// The name that libcontainer gives to the process that it sets up, as the kernel shows it.
+const SETUP_NAME: &str = "(youki:[2:INIT]) ";
 
-/// Waits for the worker of a task that was done, and for its group.
+/// Reaps the worker of a task that succeeded, and its group.
 pub(crate) fn worker(worker: u32) {
     if let Some(worker) = pid_of(worker) {
         reap(worker);
@@ -35,66 +34,66 @@ pub(crate) fn worker(worker: u32) {
 
 fn reap(worker: Pid) {
     while retry_on_intr(|| waitid(WaitId::Pgid(Some(worker)), WaitIdOptions::EXITED)).is_ok() {}
-    // Already waited for if it died before it could leave its group.
+    // Reaped already if it died before it could leave its group.
     let _ = retry_on_intr(|| waitid(WaitId::Pid(worker), WaitIdOptions::EXITED));
 }
 
-/// Kills the worker of a task that failed, and what it left, and waits for them. `control` is the
-/// inode of the task's control socket.
+/// Kills and reaps the worker of a task that failed, and all that it left. `control` is the inode of
+/// the task's control socket.
 pub(crate) fn failed_task(worker: u32, task: &Task, control: u64) {
     let Some(worker) = pid_of(worker) else {
         return;
     };
-    // Not both need be there: the worker may have left its group, and nobody may have stayed in it.
+    // One of them may be missing: the worker may have left its group, and the group may be empty.
     let _ = kill_process_group(worker, Signal::KILL);
     let _ = kill_process(worker, Signal::KILL);
-    end_noted(task.pid_file());
+    kill_noted(task.pid_file());
     if let Task::Create {
         id,
         bundle,
         systemd,
         ..
     } = task
-        && let Err(error) = end_cgroup(id, bundle, *systemd)
+        && let Err(error) = kill_cgroup(id, bundle, *systemd)
     {
         tracing::warn!(
             container = id,
             error,
-            "the cgroup of a container that could not be created stays"
+            "the cgroup of a container that could not be created is left"
         );
     }
     reap(worker);
-    if let Err(error) = end_unnoted(control) {
+    if let Err(error) = kill_unnoted(control) {
         tracing::warn!(%error, "a process that could not be set up may be left");
     }
 }
 
-/// Ends the process that the task made if its worker was killed before it could note the number.
-/// Nobody else knows of it, and a child that nobody waits for keeps its container's pid namespace,
-/// and so the container's first process, from ending.
-fn end_unnoted(control: u64) -> io::Result<()> {
+/// Kills the process that the task made, if its worker was killed before it could note the number. A
+/// child that is never reaped keeps its container's pid namespace, and so the container's first
+/// process, from ending.
+fn kill_unnoted(control: u64) -> io::Result<()> {
     let host = std::process::id();
     for entry in fs::read_dir("/proc")? {
         let folder = entry?.path();
-        // Not a process, or one that is gone by now.
+        // Not a process, or one that has ended by now.
         let Ok(stat) = fs::read_to_string(folder.join("stat")) else {
             continue;
         };
-        let Some(pid) = unready_child(&stat, host).filter(|pid| !is_container(*pid)) else {
+        let Some(pid) = child_in_setup(&stat, host).filter(|pid| !is_container(*pid)) else {
             continue;
         };
         if holds(&folder, control) != Some(false) {
-            end_child(pid);
+            kill_child(pid);
         }
     }
     Ok(())
 }
 
-/// The number of the process that a line of `/proc/<pid>/stat` describes, if it is a child of
-/// `parent` that libcontainer is setting up: `pid (name) state parent …` (proc(5)).
-fn unready_child(stat: &str, parent: u32) -> Option<Pid> {
+/// Returns the number of the process that a line of `/proc/<pid>/stat` describes, if it is a child
+/// of `parent` that libcontainer is setting up: `pid (name) state parent …` (proc(5)).
+fn child_in_setup(stat: &str, parent: u32) -> Option<Pid> {
     let (pid, rest) = stat.split_once(' ')?;
-    let rest = rest.strip_prefix(UNREADY)?;
+    let rest = rest.strip_prefix(SETUP_NAME)?;
     let of_parent = rest.split_whitespace().nth(1)?.parse() == Ok(parent);
     Pid::from_raw(pid.parse().ok()?).filter(|_| of_parent)
 }
@@ -116,26 +115,26 @@ fn is_container(pid: Pid) -> bool {
     u32::try_from(pid.as_raw_pid()).is_ok_and(|pid| containers().contains(&pid))
 }
 
-/// The first processes of this host's containers. One that waits for its start looks like one that
-/// is being set up.
+/// Returns the first processes of this host's containers. One that waits for its start has the name
+/// of one that is being set up.
 pub(crate) fn containers() -> MutexGuard<'static, HashSet<u32>> {
     static CONTAINERS: LazyLock<Mutex<HashSet<u32>>> = LazyLock::new(Mutex::default);
     failures::lock_ignoring_poison(&CONTAINERS)
 }
 
-/// Ends the process whose number libcontainer noted in `pid_file`.
-fn end_noted(pid_file: &Path) {
+/// Kills the process with the number that libcontainer noted in `pid_file`.
+fn kill_noted(pid_file: &Path) {
     let noted = fs::read_to_string(pid_file)
         .ok()
         .and_then(|text| text.trim().parse().ok());
     if let Some(pid) = noted.and_then(pid_of) {
-        end_child(pid);
+        kill_child(pid);
     }
 }
 
-/// Ends and waits for `pid` if it is a child of this process that nobody has waited for; its number
-/// is its own until then.
-fn end_child(pid: Pid) {
+/// Kills and reaps `pid` if it is a child of this process that was not reaped; until then its number
+/// is not reused.
+fn kill_child(pid: Pid) {
     let looked = retry_on_intr(|| {
         waitid(
             WaitId::Pid(pid),
@@ -149,9 +148,9 @@ fn end_child(pid: Pid) {
     let _ = retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
 }
 
-/// Ends every process in the cgroup of the container that `bundle` describes, and removes the
+/// Kills every process in the cgroup of the container that `bundle` describes, and removes the
 /// cgroup.
-fn end_cgroup(id: &str, bundle: &Path, systemd: bool) -> Result<(), String> {
+fn kill_cgroup(id: &str, bundle: &Path, systemd: bool) -> Result<(), String> {
     let text = |error: &dyn std::error::Error| error.to_string();
     let spec = config::read(bundle).map_err(|error| text(&error))?;
     let cgroup = YoukiConfig::from_spec(&spec, id)
@@ -163,10 +162,10 @@ fn end_cgroup(id: &str, bundle: &Path, systemd: bool) -> Result<(), String> {
         container_name: id.to_owned(),
     };
     let manager = create_cgroup_manager(cgroup).map_err(|error| text(&error))?;
-    // It fails where there is no cgroup yet, or any more: then no process is in it.
+    // It fails if there is no cgroup: then no process is in it.
     for pid in manager.get_all_pids().unwrap_or_default() {
         if let Some(pid) = Pid::from_raw(pid.as_raw()) {
-            end_child(pid);
+            kill_child(pid);
         }
     }
     manager.remove().map_err(|error| text(&error))
@@ -177,7 +176,7 @@ pub(crate) fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Removes the folder `path` with all in it. One that is not there is no error.
+/// Removes the folder `path` and everything in it. A missing folder is not an error.
 pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -190,18 +189,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_is_being_set_up_is_known_by_its_name_and_parent() {
+    fn process_in_setup_is_recognized_by_its_name_and_parent() {
         assert_eq!(
-            unready_child("12 (youki:[2:INIT]) Z 7 12 12", 7),
+            child_in_setup("12 (youki:[2:INIT]) Z 7 12 12", 7),
             Pid::from_raw(12)
         );
-        assert_eq!(unready_child("12 (youki:[2:INIT]) S 8 12 12", 7), None);
-        assert_eq!(unready_child("12 (native) S 7 12 12", 7), None);
-        assert_eq!(unready_child("", 7), None);
+        assert_eq!(child_in_setup("12 (youki:[2:INIT]) S 8 12 12", 7), None);
+        assert_eq!(child_in_setup("12 (native) S 7 12 12", 7), None);
+        assert_eq!(child_in_setup("", 7), None);
     }
 
     #[test]
-    fn who_holds_a_socket_is_seen() {
+    fn process_that_holds_a_socket_is_recognized() {
         let (ours, _theirs) = crate::reply::control_socket().unwrap();
         let inode = rustix::fs::fstat(&ours).unwrap().st_ino;
         assert_eq!(holds(Path::new("/proc/self"), inode), Some(true));

@@ -9,14 +9,14 @@ use rustix::fs::{FileType, Uid, fchown, fstat};
 
 use crate::error::NativeError;
 
-/// The standard streams of a process. One that is not given is `/dev/null`.
+/// The standard streams of a process. A missing one is `/dev/null`.
 #[derive(Debug, Default)]
 pub struct Stdio {
-    /// What it reads.
+    /// Standard input.
     pub stdin: Option<OwnedFd>,
-    /// What it prints.
+    /// Standard output.
     pub stdout: Option<OwnedFd>,
-    /// Its errors.
+    /// Standard error.
     pub stderr: Option<OwnedFd>,
     /// The process's side of a terminal: all three streams, and the process's controlling terminal.
     pub terminal: Option<OwnedFd>,
@@ -28,7 +28,7 @@ pub(crate) struct Streams {
     pub(crate) terminal: Terminal,
 }
 
-/// Whether the streams are a terminal that the process is to control.
+/// Whether the streams are the process's controlling terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Terminal {
     Yes,
@@ -73,9 +73,9 @@ impl Stdio {
 }
 
 impl Streams {
-    /// Gives pipes and terminals to the user that the process runs as: many images open
-    /// `/dev/stdout` anew, which the kernel allows to the owner of a pipe only. Where a file system
-    /// knows no owners, the streams stay as they are.
+    /// Makes the process's user the owner of pipes and terminals: many images open `/dev/stdout`
+    /// anew, which the kernel allows only to the owner of a pipe. A failure is only logged: some file
+    /// systems have no owners.
     pub(crate) fn give_to(&self, owner: u32) {
         if owner == 0 {
             return;
@@ -83,10 +83,9 @@ impl Streams {
         for stream in &self.descriptors {
             let Ok(stat) = fstat(stream) else { continue };
             let kind = FileType::from_raw_mode(stat.st_mode);
-            let is_ours_to_give = kind == FileType::Fifo
+            let has_owner = kind == FileType::Fifo
                 || (kind == FileType::CharacterDevice && stream.is_terminal());
-            if is_ours_to_give && let Err(error) = fchown(stream, Some(Uid::from_raw(owner)), None)
-            {
+            if has_owner && let Err(error) = fchown(stream, Some(Uid::from_raw(owner)), None) {
                 tracing::debug!(%error, owner, "a standard stream cannot be given to the \
                                                 container's user");
             }
@@ -94,8 +93,7 @@ impl Streams {
     }
 }
 
-/// The user of `process` as the host sees it: through the mapping of the container's user
-/// namespace, if it has one.
+/// Returns the user of `process` as the host sees it: mapped, if the container has a user namespace.
 pub(crate) fn host_user(spec: &Spec, process: &Process) -> u32 {
     let user = process.user().uid();
     let mappings = spec
@@ -124,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_the_hosts_own_without_a_mapping_and_mapped_with_one() {
+    fn host_user_is_mapped_if_there_is_a_mapping() {
         let process =
             r#""ociVersion": "1.1.0", "process": {"cwd": "/", "user": {"uid": 1000, "gid": 0}}"#;
         assert_eq!(user_of(&format!("{{{process}}}")), 1000);
@@ -134,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_are_not_given_are_null() {
+    fn missing_streams_are_null() {
         let streams = Stdio::default().streams().unwrap();
         assert_eq!(streams.terminal, Terminal::No);
         let null = std::fs::metadata("/dev/null").unwrap();

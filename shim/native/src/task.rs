@@ -1,4 +1,4 @@
-//! What a worker is asked to do.
+//! The task of a worker.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What happens in a worker: libcontainer creates a container, or a process in one.
+//! A worker: libcontainer creates a container in it, or a process in a container.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -33,7 +33,7 @@ use labels::Labels;
 use recorder::Recorder;
 use reporter::Reporter;
 
-/// The exit code of a worker whose host ended before it sent a task.
+/// The exit code of a worker that got no task: its host has ended.
 const NO_TASK: u8 = 1;
 
 /// The entry of a worker.
@@ -158,7 +158,7 @@ fn builder(
 
 fn describe(error: LibcontainerError) -> String {
     match error {
-        // It keeps its causes to itself, but for this.
+        // Its causes are only in this form.
         LibcontainerError::CreateContainerError(error) => format!("{error} ({error:?})"),
         error => chain(&error),
     }

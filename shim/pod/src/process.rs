@@ -68,7 +68,7 @@ pub(crate) fn hold(new: NewPod, zygote: &Zygote, cgroup: &Cgroup) -> Result<Gues
         domainname,
         sysctls,
         oom_score_adj,
-        entrance: join_method,
+        join_method,
     };
     let process = guest_sandbox::hold(zygote, new, |pid| {
         cgroup.join_scope(pid).map_err(|error| error.to_string())

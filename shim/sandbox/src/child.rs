@@ -2,16 +2,16 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `child/orders.rs` | what the host tells the process, and what it answers |
-//! | `child/place.rs` | namespaces, names, kernel parameters |
+//! | `child/messages.rs` | setup requests of the host, and the process's replies |
+//! | `child/namespaces.rs` | namespaces, names, kernel parameters |
 //! | `child/root.rs` | the root file system: entered, mounted upon, closed |
 //! | `child/devices.rs` | `/dev` |
-//! | `child/target.rs` | where a mount goes, made where it is missing |
+//! | `child/target.rs` | mount points, made where they are missing |
 //! | `child/cover.rs` | masked and read-only paths |
-//! | `child/powers.rs` | limits, labels, identity, capabilities, filters |
+//! | `child/privileges.rs` | limits, labels, identity, capabilities, filters |
 //! | `child/users.rs` | the users of a user namespace |
 //! | `child/holder.rs` | a process that does nothing but hold a pod's namespaces |
-//! | `child/inside.rs` | a process that exec adds: confined first, and then born in the container's pid namespace |
+//! | `child/exec.rs` | a process that exec adds: confined first, then forked into the container's pid namespace |
 //! | `child/proc.rs` | `/proc`, for a Linux program alone |
 //! | `child/native.rs` | a Linux program in place of a guest |
 
@@ -30,95 +30,95 @@ use crate::wire::{MAX_REQUEST, Message, WireFd, read_exact, send_with};
 use crate::workload::Workload;
 use crate::{detached, kernel};
 use cover::Top;
-use orders::{Answer, ContainerOrders, WireStdio};
+use messages::{ContainerSetup, SetupReply, WireStdio};
 
 mod cover;
 mod devices;
 mod holder;
-mod inside;
+mod exec;
 mod native;
-pub(crate) mod orders;
-mod place;
-mod powers;
+pub(crate) mod messages;
+mod namespaces;
+mod privileges;
 mod proc;
 mod root;
 mod target;
 mod users;
 
-/// The exit code of a process that nobody waits for: it was never started, or its set-up failed.
+/// The exit code of a process that was never started, or could not be set up. It reaches no user.
 const NEVER_RAN: u8 = 125;
 
-/// The life of a container's first process.
+/// Runs a container's first process.
 pub(crate) fn container<W: Workload>(control: OwnedFd) -> u8 {
-    live(
+    run_process(
         control,
         enter_container::<W>,
         prepare_guest,
-        W::tell,
+        W::describe,
         W::run,
     )
 }
 
-/// The life of another guest in a container.
+/// Runs another guest in a container.
 pub(crate) fn exec<W: Workload>(control: OwnedFd) -> u8 {
-    inside::live(
+    exec::run_process(
         control,
-        inside::enter_guest::<W>,
+        exec::enter_guest::<W>,
         prepare_guest,
-        W::tell,
+        W::describe,
         W::run,
     )
 }
 
-/// The life of a Linux program in a container.
+/// Runs a Linux program in a container.
 pub(crate) fn exec_native(control: OwnedFd) -> u8 {
-    inside::live(
+    exec::run_process(
         control,
-        inside::enter_native,
+        exec::enter_native,
         native::find,
         |_| None,
         native::execute,
     )
 }
 
-/// The life of a process that makes the `/proc` of a container.
+/// Runs a process that makes the `/proc` of a container.
 pub(crate) fn view(control: OwnedFd) -> u8 {
-    live(control, proc::make, Ok, |()| None, holder::park)
+    run_process(control, proc::make, Ok, |()| None, holder::park)
 }
 
-/// The life of a process that holds a pod's namespaces.
+/// Runs a process that holds a pod's namespaces.
 pub(crate) fn holder(control: OwnedFd) -> u8 {
-    live(control, holder::enter, Ok, |()| None, holder::park)
+    run_process(control, holder::enter, Ok, |()| None, holder::park)
 }
 
-fn live<O: DeserializeOwned, P, R>(
+fn run_process<O: DeserializeOwned, P, R>(
     control: OwnedFd,
     enter: fn(O, &OwnedFd) -> Result<P, Failure>,
     prepare: fn(P) -> Result<R, String>,
-    tell: fn(&R) -> Option<String>,
+    describe: fn(&R) -> Option<String>,
     run: fn(R) -> u8,
 ) -> u8 {
-    match await_orders(&control).and_then(|orders| enter(orders, &control)) {
-        Ok(program) => finish(control, program, prepare, tell, run),
+    match receive_setup(&control).and_then(|request| enter(request, &control)) {
+        Ok(program) => finish(control, program, prepare, describe, run),
         Err(failure) => {
-            report(&control, Answer::Failed(failure), None);
+            report(&control, SetupReply::Failed(failure), None);
             NEVER_RAN
         }
     }
 }
 
-/// The rest of the life of a process that is confined.
+/// Runs a process that is confined, to its end.
 fn finish<P, R>(
     control: OwnedFd,
     program: P,
     prepare: fn(P) -> Result<R, String>,
-    tell: fn(&R) -> Option<String>,
+    describe: fn(&R) -> Option<String>,
     run: fn(R) -> u8,
 ) -> u8 {
     match prepare(program) {
         Ok(ready) => {
-            if !(report(&control, Answer::Ready(tell(&ready)), None)
-                && is_told(&control, orders::START))
+            if !(report(&control, SetupReply::Ready(describe(&ready)), None)
+                && receives(&control, messages::START))
             {
                 return NEVER_RAN;
             }
@@ -126,20 +126,19 @@ fn finish<P, R>(
             run(ready)
         }
         Err(refusal) => {
-            report(&control, Answer::Refused(refusal), None);
+            report(&control, SetupReply::Refused(refusal), None);
             NEVER_RAN
         }
     }
 }
 
-/// Joins the process's cgroup, and receives its orders.
-fn await_orders<O: DeserializeOwned>(control: &OwnedFd) -> Result<O, Failure> {
+/// Joins the process's cgroup, and receives its setup request.
+fn receive_setup<O: DeserializeOwned>(control: &OwnedFd) -> Result<O, Failure> {
     die_with_host()?;
-    // As root of the node: the quota of the user that the container gets is for that user's own
-    // keys.
+    // As root of the node: the quota of the container's user is for that user's own keys.
     process_forker::enter_own_keyring()
         .step(|| "make a keyring (see kernel.keys.root_maxkeys of the node)")?;
-    // Before the orders take memory, which counts where the process is then.
+    // Before the request takes memory, which is charged to the process's cgroup at that time.
     let tasks = Message::receive(control, MAX_REQUEST)
         .step(|| "receive the cgroup's files")?
         .into_descriptors();
@@ -149,24 +148,24 @@ fn await_orders<O: DeserializeOwned>(control: &OwnedFd) -> Result<O, Failure> {
     drop(tasks);
     Message::receive(control, MAX_REQUEST)
         .and_then(Message::value)
-        .step(|| "receive the plan")
+        .step(|| "receive the setup request")
 }
 
-/// Set anew whenever the process's identity changed, which takes it back. A host that ended before
-/// this is noticed by its end of the socket.
+/// Asks the kernel to kill the process when the host ends. To be repeated after each change of the
+/// process's identity, which resets it. If the host has ended already, its socket is closed.
 fn die_with_host() -> Result<(), Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")
 }
 
-/// Sends an answer to the host, with a descriptor. False when the host is gone.
-fn report(control: &OwnedFd, answer: Answer, descriptor: Option<&OwnedFd>) -> bool {
-    let answer = rmp_serde::to_vec(&answer.fitting()).expect("an answer is made of strings");
-    let bytes = [&(answer.len() as u64).to_ne_bytes()[..], &answer].concat();
+/// Sends a reply to the host, with a descriptor; returns false when the host is gone.
+fn report(control: &OwnedFd, reply: SetupReply, descriptor: Option<&OwnedFd>) -> bool {
+    let reply = rmp_serde::to_vec(&reply.truncated()).expect("a reply is made of strings");
+    let bytes = [&(reply.len() as u64).to_ne_bytes()[..], &reply].concat();
     send_with(control, &bytes, descriptor).is_ok()
 }
 
-/// Waits for a byte from the host. False when the host gave this process up, or ended.
-fn is_told(control: &OwnedFd, expected: u8) -> bool {
+/// Waits for a byte from the host; returns false when the host cancelled this process, or ended.
+fn receives(control: &OwnedFd, expected: u8) -> bool {
     let mut byte = [0];
     read_exact(control, &mut byte).is_ok() && byte == [expected]
 }
@@ -177,14 +176,14 @@ fn prepare_guest<W: Workload>(workload: W) -> Result<W::Ready, String> {
         .step(|| "handle signals")
         .map_err(|failure| failure.to_string())?;
     let ready = workload.prepare();
-    // A guest is loaded with several times the memory that it then keeps, of which a container
-    // would hold the rest.
+    // Loading a guest takes several times the memory that the guest then keeps; the container would
+    // hold the rest.
     kernel::trim_memory();
     ready
 }
 
-fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W, Failure> {
-    let ContainerOrders {
+fn enter_container<W>(request: ContainerSetup<W>, control: &OwnedFd) -> Result<W, Failure> {
+    let ContainerSetup {
         name,
         plan,
         joined,
@@ -194,21 +193,21 @@ fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W
         users,
         stdio,
         workload,
-    } = orders;
-    rename(&name)?;
+    } = request;
+    set_name(&name)?;
     rustix::process::setsid().step(|| "begin a group of processes")?;
     if take_streams(stdio)? == Streams::Terminal {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step(|| "take the terminal")?;
     }
-    place::join(joined)?;
+    namespaces::join(joined)?;
     if plan.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make the cgroup namespace")?;
     }
-    place::furnish(&plan, proc.as_ref())?;
+    namespaces::configure(&plan, proc.as_ref())?;
     if let Some(users) = &plan.users {
         users::make_for(users.root())?;
     }
-    // What the set-up makes has the modes that it is to have.
+    // Files of the set-up get exactly the modes that it gives them.
     rustix::process::umask(rustix::fs::Mode::empty());
     let root = root::enter(rootfs)?;
     let mut null = devices::make(&root, &plan.devices)?;
@@ -222,22 +221,22 @@ fn enter_container<W>(orders: ContainerOrders<W>, control: &OwnedFd) -> Result<W
     root::finish(&root, &plan.root)?;
     drop((null, root));
     if plan.proc.is_some() {
-        // Here, because what is opened shows the processes of this pid namespace, which no process
-        // of ours enters again before it is confined. The host keeps it, and the guest never sees
+        // Here, because the context shows the processes of this pid namespace, which no process of
+        // the runtime enters again before it is confined. The host keeps it; the guest never sees
         // it.
         let context = detached::open("proc").step(|| "open /proc for programs of exec")?;
-        report(control, Answer::Entered, Some(&context));
+        report(control, SetupReply::Entered, Some(&context));
     }
-    powers::reduce(&plan.process, proc, users, None)?;
+    privileges::apply(&plan.process, proc, users, None)?;
     Ok(workload)
 }
 
-/// The process is called as its container: the kernel keeps 15 bytes of it.
-fn rename(name: &str) -> Result<(), Failure> {
+/// Names the process after its container, of which the kernel keeps 15 bytes, and forbids dumps.
+fn set_name(name: &str) -> Result<(), Failure> {
     let name = std::ffi::CString::new(format!("wasm:{name}")).step(|| "name the process")?;
     rustix::thread::set_name(&name).step(|| "name the process")?;
-    // A dump or a debugger would show what the zygote's memory holds of other containers' code and
-    // of ours.
+    // A dump or a debugger would show what the zygote's memory holds of the runtime's code and of
+    // other containers'.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "forbid dumps of the process")
 }
 
@@ -251,17 +250,17 @@ pub(crate) fn attach(
     root::attach(root, tree, destination)
 }
 
-/// What a process has as its standard streams.
+/// The kind of a process's standard streams.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Streams {
     /// Files.
     Files,
-    /// A terminal, which is to become the controlling one of a group of processes.
+    /// A terminal, which is to become the controlling terminal of the process.
     Terminal,
 }
 
-/// Takes the container's streams. What the host gives no stream for stays `/dev/null`, the
-/// zygote's.
+/// Takes the container's streams. A stream that the host does not give stays the zygote's
+/// `/dev/null`.
 fn take_streams(stdio: WireStdio) -> Result<Streams, Failure> {
     let WireStdio {
         stdin,

@@ -1,5 +1,5 @@
-//! File systems that are made and mounted nowhere: whoever has the descriptor mounts one where
-//! nobody else sees it.
+//! File systems that are made and mounted nowhere. A process with the descriptor can mount one in a
+//! mount namespace of its own.
 
 use std::os::fd::OwnedFd;
 
@@ -10,11 +10,8 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
-/// A new file system of this type, with parameters as fsconfig(2) takes them (one without a value
-/// is a flag) and the attributes `MOUNT_ATTR_*` of its mount.
-///
-/// # Errors
-/// The kernel's.
+/// Makes a file system of this type, with parameters for fsconfig(2) (one without a value is a flag)
+/// and the attributes `MOUNT_ATTR_*` of its mount.
 pub(crate) fn make<'a>(
     fs_type: &str,
     parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
@@ -30,13 +27,13 @@ pub(crate) fn make<'a>(
     create(system, attributes)
 }
 
-/// The context of a new file system, which belongs to the namespaces that the calling process is in
-/// now.
+/// Opens the context of a new file system, which belongs to the current namespaces of the calling
+/// process.
 pub(crate) fn open(fs_type: &str) -> Result<OwnedFd> {
     fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)
 }
 
-/// The file system of a context, with the attributes `MOUNT_ATTR_*` of its mount.
+/// Makes the file system of a context, with the attributes `MOUNT_ATTR_*` of its mount.
 pub(crate) fn create(context: impl AsFd, attributes: u64) -> Result<OwnedFd> {
     fsconfig_create(&context)?;
     let attributes =

@@ -1,11 +1,11 @@
-//! What can go wrong between the host, the zygote and a guest's process.
+//! Errors of a guest's process, on the host's side.
 
 use process_forker::SpawnError;
 pub(crate) use process_forker::{Failure, Step};
 
 use crate::guest::Killed;
 
-/// Why there is no process, or why it does not run.
+/// An error of forking, setting up or starting a process.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The process could not be forked.
@@ -17,13 +17,13 @@ pub enum SandboxError {
     /// A step of the process's set-up failed.
     #[error(transparent)]
     Setup(Failure),
-    /// The workload cannot run: its own words.
+    /// The workload cannot run; with its own text.
     #[error("{0}")]
     Refused(String),
-    /// The process ended before it was ready, and said nothing.
+    /// The process ended before it was ready, without a report.
     #[error("{name}: {how} before it was ready")]
     Died {
-        /// Which container.
+        /// The container.
         name: String,
         /// How it ended.
         how: String,
@@ -38,17 +38,17 @@ pub enum SandboxError {
          low, or does something in the container stop its processes?"
     )]
     TimedOut {
-        /// Which container, or which process.
+        /// The container or process.
         name: String,
-        /// How long was waited.
+        /// The timeout.
         seconds: u64,
-        /// Where in the kernel it waited.
+        /// The kernel function in which it waited.
         wait: String,
     },
-    /// Whoever had asked for the process gave it up, and it was killed.
+    /// The request for the process was cancelled, and it was killed.
     #[error("{name}: the request was cancelled before it was ready")]
     Cancelled {
-        /// Which container, or which process.
+        /// The container or process.
         name: String,
     },
     /// [`Guest::start`](crate::Guest::start) was called before.

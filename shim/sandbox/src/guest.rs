@@ -1,28 +1,28 @@
-//! The host's side of a guest's process: asked for, waited for until it is ready, started.
+//! The host's side of a guest's process: spawned, set up, waited for until it is ready, started.
 //!
 //! ```text
 //! host                               zygote                guest's process
-//!  │ fork, please ───────────────────► │ clone3 ───────────► │ waits for its orders
+//!  │ spawn request ──────────────────► │ clone3 ───────────► │ waits for its setup request
 //!  │ ◄────────────────── number, pidfd │                     │
 //!  │ cgroup (systemd), oom_score_adj                         │
 //!  │ open namespaces, clone mounts                           │
-//!  │ cgroup files, orders ─────────────────────────────────► │ set-up, prepare
-//!  │ ◄─────────────────────────── ready, or which step failed│
-//!  │ start ────────────────────────────────────────────────► │ run
+//!  │ cgroup files, setup request ──────────────────────────► │ applies it, prepares the workload
+//!  │ ◄────────────────────────── ready, or the failed step ──│
+//!  │ start ────────────────────────────────────────────────► │ runs
 //! ```
 //!
 //! | file | what |
 //! |---|---|
-//! | `guest/pending.rs` | a process that carries its orders out: whoever waits for it decides how, and how long |
-//! | `guest/reap.rs` | the end of a process that is of no use |
+//! | `guest/pending.rs` | a process that applies its setup request; its user decides how to wait, and how long |
+//! | `guest/reap.rs` | killing and reaping a process that does not become ready |
 //! | `guest/exec.rs` | more processes in a container |
 //! | `guest/view.rs` | the `/proc` that Linux programs among those see |
 //! | `guest/holder.rs` | a process that holds a pod's namespaces |
-//! | `guest/sources.rs` | what the host opens for a process |
+//! | `guest/sources.rs` | namespaces, mounts and files that the host opens for a process |
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use container_cgroup::JoinMethod;
@@ -32,12 +32,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde::Serialize;
 
 use crate::child;
-use crate::child::orders::{ContainerOrders, START};
+use crate::child::messages::{ContainerSetup, START};
 use crate::error::{Failure, SandboxError, Step as _};
 use crate::plan::Plan;
 use crate::wire::{Message, WireFd, write_all};
 use crate::workload::Workload;
-use reap::Unready;
+use reap::ChildGuard;
 use view::View;
 
 mod exec;
@@ -51,7 +51,7 @@ pub use exec::{NewExec, NewNativeExec, exec, exec_native};
 pub use holder::{NewHolder, hold};
 pub use pending::{Killed, Pending, Progress};
 
-/// How long a process may take to read its orders, which begin with the way into its cgroup.
+/// How long a process may take to read its setup request, which begins with its cgroup's files.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The standard streams of a container's process.
@@ -70,22 +70,22 @@ pub enum Stdio {
     Terminal(OwnedFd),
 }
 
-/// What a guest's container is made from, but for its plan.
+/// The parts of a guest's container beside its plan.
 #[derive(Debug)]
 pub struct NewGuest<W> {
-    /// What runs in it.
+    /// The guest and its engine.
     pub workload: W,
     /// Its standard streams.
     pub stdio: Stdio,
-    /// Its root file system, as [`rootfs::mount`](crate::rootfs::mount) gives it.
+    /// Its root file system, as [`rootfs::mount`](crate::rootfs::mount) returns it.
     pub rootfs: OwnedFd,
 }
 
-/// A container's first process that waits to be told what it shall do. It ends when this is
+/// A container's first process, which waits for its setup request. It is killed when this is
 /// dropped.
 #[derive(Debug)]
 pub struct ForkedGuest<W> {
-    waiting: Waiting,
+    process: ForkedProcess,
     plan: Plan,
     workload: PhantomData<W>,
 }
@@ -99,55 +99,55 @@ pub struct Guest {
     pidfd: OwnedFd,
     /// None once it was started.
     control: Mutex<Option<Arc<OwnedFd>>>,
-    /// What its workload said of itself.
-    told: Option<String>,
-    /// The user namespace that it is in, which its further processes enter; none: the node's.
+    /// What its workload reported of itself.
+    description: Option<String>,
+    /// Its user namespace, which its further processes enter; none: the node's.
     users: Option<OwnedFd>,
-    /// The `/proc` that Linux programs beside it see; none: they see none.
+    /// The `/proc` of Linux programs beside it; none: they see none.
     view: Option<View>,
     /// Whether SIGKILL ended it before it was ready.
     was_killed: bool,
 }
 
-/// Forks a container's first process, called `name`: the container's id. What `plan` says of it is
-/// done when it is prepared. `adopt` is called with its number while it waits, outside its cgroup
-/// still, when `entrance` is [`JoinMethod::Scope`].
+/// Forks a container's first process, called `name`: the container's id. `plan` is applied when it
+/// is prepared. `join` is called with its number while it waits, outside its cgroup
+/// still, when `join_method` is [`JoinMethod::Scope`].
 ///
 /// # Errors
-/// When the zygote cannot fork it or is lost, or `adopt` fails: then nothing of the process is
+/// When the zygote cannot fork it or is lost, or `join` fails: then nothing of the process is
 /// left.
 pub fn fork<W: Workload>(
     zygote: &Zygote,
     name: String,
     plan: Plan,
-    entrance: JoinMethod,
-    adopt: impl FnOnce(u32) -> Result<(), String>,
+    join_method: JoinMethod,
+    join: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<ForkedGuest<W>, SandboxError> {
     let (entry, namespaces) = (
         child::container::<W>,
         sources::namespaces_to_make(&plan.namespaces),
     );
-    let birth = Birth {
+    let new_process = NewProcess {
         name,
         entry,
         namespaces,
-        entrance,
+        join_method,
         oom_score_adj: plan.process.oom_score_adj,
     };
     Ok(ForkedGuest {
-        waiting: birth.fork(zygote, adopt)?,
+        process: new_process.fork(zygote, join)?,
         plan,
         workload: PhantomData,
     })
 }
 
 impl<W: Workload> ForkedGuest<W> {
-    /// Has the process carry its plan out; it is ready to start when the result is.
+    /// Has the process apply its plan; it can be started when the result is ready.
     ///
     /// # Errors
-    /// When the orders cannot be written: then nothing of the process is left.
+    /// When the setup request cannot be written: then nothing of the process is left.
     pub fn prepare(self, new: NewGuest<W>) -> Result<Pending, SandboxError> {
-        let Self { waiting, plan, .. } = self;
+        let Self { process, plan, .. } = self;
         let NewGuest {
             workload,
             stdio,
@@ -161,8 +161,8 @@ impl<W: Workload> ForkedGuest<W> {
             .transpose()
             .map_err(host)?;
         let seen = plan.proc.clone();
-        let orders = ContainerOrders {
-            name: waiting.name.clone(),
+        let request = ContainerSetup {
+            name: process.name.clone(),
             joined: sources::namespaces_to_join(&plan.namespaces).map_err(host)?,
             sources: sources::mounts(&plan.mounts, users.as_ref()).map_err(host)?,
             rootfs: WireFd::new(rootfs),
@@ -173,42 +173,43 @@ impl<W: Workload> ForkedGuest<W> {
             plan,
             workload,
         };
-        Ok(waiting.obey(&orders)?.with_users(users).with_proc(seen))
+        Ok(process.set_up(&request)?.with_users(users).with_proc(seen))
     }
 }
 
 impl Guest {
-    /// Its number in the host's pid namespace.
+    /// Returns its number in the host's pid namespace.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Readable when it has ended; its end is read with waitid(2) and `P_PIDFD`.
+    /// Returns a handle that is readable when it has ended; its exit status is read with waitid(2) and
+    /// `P_PIDFD`.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
-    /// What its workload said of itself when it was ready ([`Workload::tell`]): no more than a
-    /// claim, as the bytes of a guest may have taken the process over by then.
-    pub fn told(&self) -> Option<&str> {
-        self.told.as_deref()
+    /// Returns the description of its workload ([`Workload::describe`]), which is not verified: the
+    /// bytes of a guest may have taken the process over before.
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
     }
 
-    /// Ends it, which was not started, and waits for its end.
+    /// Kills it before it was started, and waits for its end.
     fn end(self) {
-        Unready::new(Child {
+        ChildGuard::new(Child {
             pid: self.pid,
             pidfd: self.pidfd,
         })
         .end(Duration::ZERO);
     }
 
-    /// Whether SIGKILL ended it before it was ready.
+    /// Returns whether SIGKILL ended it before it was ready.
     pub fn was_killed(&self) -> bool {
         self.was_killed
     }
 
-    /// Lets it run.
+    /// Starts it.
     ///
     /// # Errors
     /// When it was started before, or has ended. One that [was killed](Self::was_killed) counts as
@@ -217,37 +218,33 @@ impl Guest {
         if self.was_killed {
             return Ok(());
         }
-        let control = self
-            .control
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let control = failures::lock_ignoring_poison(&self.control).take();
         let control = control.ok_or_else(|| SandboxError::Started(self.name.clone()))?;
         write_all(&*control, &[START]).map_err(|_| SandboxError::Gone(self.name.clone()))
     }
 }
 
-/// What is decided about a process before it is forked.
-struct Birth {
+/// A process that is to be forked.
+struct NewProcess {
     name: String,
     entry: Entry,
     namespaces: u64,
-    entrance: JoinMethod,
+    join_method: JoinMethod,
     oom_score_adj: Option<i32>,
 }
 
-impl Birth {
-    /// Forks the process, which waits for its orders.
+impl NewProcess {
+    /// Forks the process, which waits for its setup request.
     fn fork(
         self,
         zygote: &Zygote,
-        adopt: impl FnOnce(u32) -> Result<(), String>,
-    ) -> Result<Waiting, SandboxError> {
+        join: impl FnOnce(u32) -> Result<(), String>,
+    ) -> Result<ForkedProcess, SandboxError> {
         let Self {
             name,
             entry,
             namespaces,
-            entrance,
+            join_method,
             oom_score_adj,
         } = self;
         let host = SandboxError::Host;
@@ -263,74 +260,74 @@ impl Birth {
             .step(|| format!("limit the wait for {name}"))
             .map_err(host)?;
         let mut request = SpawnRequest::new(entry, theirs, namespaces);
-        let (cgroup_files, adoption) = match entrance {
-            JoinMethod::Tasks(files) => (files, Adoption::Itself),
+        let (cgroup_files, joined_by) = match join_method {
+            JoinMethod::Tasks(files) => (files, JoinedBy::Itself),
             JoinMethod::Folder(folder) => {
                 request = request.in_cgroup(folder);
-                (Vec::new(), Adoption::Itself)
+                (Vec::new(), JoinedBy::Itself)
             }
-            JoinMethod::Scope => (Vec::new(), Adoption::ByHost),
+            JoinMethod::Scope => (Vec::new(), JoinedBy::Host),
         };
-        let newborn = Unready::new(zygote.spawn(&request)?);
+        let child = ChildGuard::new(zygote.spawn(&request)?);
         // This end must be the child's alone, so that its end is seen.
         drop(request);
-        if adoption == Adoption::ByHost {
-            adopt(newborn.pid()).map_err(|cause| {
+        if joined_by == JoinedBy::Host {
+            join(child.pid()).map_err(|cause| {
                 host(Failure::of(format!("bring {name} into its cgroup"), cause))
             })?;
         }
         if let Some(adjustment) = oom_score_adj {
-            let file = format!("/proc/{}/oom_score_adj", newborn.pid());
+            let file = format!("/proc/{}/oom_score_adj", child.pid());
             std::fs::write(&file, adjustment.to_string())
                 .step(|| format!("write {adjustment} to {file}"))
                 .map_err(host)?;
         }
-        Ok(Waiting {
+        Ok(ForkedProcess {
             name,
             control,
             cgroup_files,
-            newborn,
+            child,
         })
     }
 }
 
-/// A process that waits for its orders. It ends when this is dropped.
+/// A process that waits for its setup request. It is killed when this is dropped.
 #[derive(Debug)]
-struct Waiting {
+struct ForkedProcess {
     name: String,
     control: OwnedFd,
-    /// Through which it joins its cgroup, if it was not born there.
+    /// The files through which it joins its cgroup, if it was not forked into it.
     cgroup_files: Vec<OwnedFd>,
-    newborn: Unready,
+    child: ChildGuard,
 }
 
-impl Waiting {
-    /// Gives the process its orders.
-    fn obey(self, orders: &impl Serialize) -> Result<Pending, SandboxError> {
+impl ForkedProcess {
+    /// Sends the process its setup request.
+    fn set_up(self, request: &impl Serialize) -> Result<Pending, SandboxError> {
         let Self {
             name,
             control,
             cgroup_files,
-            newborn,
+            child,
         } = self;
-        let orders = Message::of(orders)
-            .step(|| format!("write the orders of {name}"))
+        let request = Message::of(request)
+            .step(|| format!("write the setup request of {name}"))
             .map_err(SandboxError::Host)?;
-        // A process that failed before it read them all has said why, or will.
+        // A process that failed before it read all of it has reported why, or will.
         let sent = Message::of_descriptors(cgroup_files)
             .send(&control)
-            .and_then(|()| orders.send(&control));
-        Ok(Pending::new(name, control, newborn, sent))
+            .and_then(|()| request.send(&control));
+        Ok(Pending::new(name, control, child, sent))
     }
 }
 
-/// Who brings a process into its cgroup.
+/// The process that brings another one into its cgroup.
 #[derive(PartialEq, Eq)]
-enum Adoption {
-    /// It was born there, or goes there itself.
+enum JoinedBy {
+    /// It was forked there, or joins by itself.
     Itself,
-    /// The host has it moved.
-    ByHost,
+    /// The host has systemd move it.
+    Host,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Calls of the kernel that no crate here wraps.
+//! System calls without a wrapper in the crates that are used here.
 //!
 //! Everything unsafe of the executing half stands in this file. What forks is `process-forker`, but
 //! for the one fork behind filters ([`fork_behind_gate`]).
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use crate::plan::{AttributeChange, Propagation, Reach};
 use crate::seccomp::{FORK, Pass};
 
-/// Signals that end a program by default and that Kubernetes or a person may send.
+/// Signals that end a program by default, and that Kubernetes or a user may send.
 const ENDING_SIGNALS: &[libc::c_int] = &[
     libc::SIGHUP,
     libc::SIGINT,
@@ -20,11 +20,11 @@ const ENDING_SIGNALS: &[libc::c_int] = &[
     libc::SIGALRM,
     libc::SIGTERM,
 ];
-/// A program that a signal ended has this and the signal's number as its exit code.
+/// The exit code of a program that a signal ended is this plus the signal's number.
 const SIGNAL_BASE: libc::c_int = 128;
 
-/// A random number of the kernel's. Nothing of the process's own is used: what zygotes fork would
-/// draw the same.
+/// Returns a random number of the kernel's. A generator of the process would give all forks of a
+/// zygote the same number.
 pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0_u8; 8];
     #[expect(
@@ -42,8 +42,8 @@ pub(crate) fn random() -> io::Result<u64> {
 }
 
 /// Forks a sibling of the calling process, which has one thread and may be under filters behind a
-/// gate: the one fork that passes there. It is born in the pid namespace that the caller has chosen
-/// for its children. Gives its number, or none in the new process. `tid_address` was asked for
+/// gate: the one fork that passes there. The new process is in the pid namespace that the caller has
+/// chosen for its children. Returns its number, or none in the new process. `tid_address` was read
 /// before there were filters.
 pub(crate) fn fork_behind_gate(pass: Pass, tid_address: Option<u64>) -> io::Result<Option<u32>> {
     let (none, child_tid) = (0_u64, tid_address.unwrap_or(0));
@@ -80,7 +80,7 @@ pub(crate) fn fork_behind_gate(pass: Pass, tid_address: Option<u64>) -> io::Resu
     }
 }
 
-/// Has the host's end end this process too, also under filters behind a gate.
+/// Asks the kernel to kill the process when the host ends, also under filters behind a gate.
 pub(crate) fn die_with_parent_behind_gate(pass: Pass) -> io::Result<()> {
     let (signal, none) = (u64::from(libc::SIGKILL.unsigned_abs()), 0_u64);
     let option = u64::from(libc::PR_SET_PDEATHSIG.unsigned_abs());
@@ -152,8 +152,8 @@ fn check(result: libc::c_long) -> io::Result<()> {
     }
 }
 
-/// Changes the attributes of the mount that `mount` refers to, and of all below it if `reach` says
-/// so.
+/// Changes the attributes of the mount that `mount` refers to, and of all below it if `reach` is
+/// recursive.
 pub(crate) fn set_mount_attributes(
     mount: impl AsFd,
     change: AttributeChange,
@@ -174,8 +174,8 @@ pub(crate) fn set_mount_attributes(
     )
 }
 
-/// Shows the files of the mount that `mount` refers to, which nobody sees yet, as those of the
-/// users that have the same numbers in the user namespace `users`.
+/// Maps the owners of the files of the mount that `mount` refers to, which is not attached yet, to
+/// the users with the same numbers in the user namespace `users`.
 pub(crate) fn map_owners(mount: impl AsFd, users: BorrowedFd<'_>) -> io::Result<()> {
     let userns_fd = u64::from(users.as_raw_fd().unsigned_abs());
     let attributes = libc::mount_attr {
@@ -187,7 +187,7 @@ pub(crate) fn map_owners(mount: impl AsFd, users: BorrowedFd<'_>) -> io::Result<
     mount_setattr(mount.as_fd(), attributes, Reach::Single)
 }
 
-/// Changes how mounts under the mount that `mount` refers to reach others.
+/// Changes the propagation of the mount that `mount` refers to.
 pub(crate) fn set_mount_propagation(mount: impl AsFd, propagation: Propagation) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: 0,
@@ -228,8 +228,9 @@ fn mount_setattr(
     }
 }
 
-/// Has the signals end the process that would end any other: to the first process of a pid
-/// namespace the kernel delivers no signal (but SIGKILL from outside) that it has no handler for.
+/// Installs handlers that end the process for the signals that end other processes by default. To
+/// the first process of a pid namespace the kernel delivers no signal without a handler, except
+/// SIGKILL from outside.
 pub(crate) fn end_on_signals() -> io::Result<()> {
     use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet};
     // On the alternative stack where there is one: an engine may catch the overflow of a guest's
@@ -265,7 +266,7 @@ extern "C" fn end_on_signal(signal: libc::c_int) {
     process_forker::exit(u8::try_from(SIGNAL_BASE + signal).unwrap_or(u8::MAX));
 }
 
-/// Switches the loopback interface of the calling process's network namespace on.
+/// Switches on the loopback interface of the calling process's network namespace.
 pub(crate) fn loopback_up() -> io::Result<()> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let socket = socket_with(
@@ -294,7 +295,7 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     }
 }
 
-/// Gives back to the kernel what the process's allocator holds and nobody uses.
+/// Returns the unused memory of the process's allocator to the kernel.
 #[expect(
     unsafe_code,
     reason = "the C library has no safe interface to its allocator"

@@ -1,21 +1,21 @@
 //! The sandbox of a guest: planned from the OCI spec, set up in a fork of a single-threaded
 //! process.
 //!
-//! | module | what |
+//! | module | content |
 //! |---|---|
 //! | [`plan`] | from the OCI spec to everything that the set-up does: pure |
 //! | [`seccomp`] | filters of system calls: made, kept, installed |
-//! | [`rootfs`] | the root file system, mounted where nobody else sees it |
+//! | [`rootfs`] | the root file system, mounted where no other process sees it |
 //! | `empty_root` | the root of the zygote, from which guests are forked |
-//! | `guest` | the host's side of a guest's process: asked for, waited for, started |
+//! | `guest` | the host's side of a guest's process: spawned, set up, waited for, started |
 //! | `child` | the process's own side: set up, confined, run |
-//! | `workload` | what runs in it |
+//! | `workload` | the interface to the engine that runs in it |
 //! | [`lookup`] | a program of a container's files, looked up in a process that may never answer |
 //! | `wire` | replies of these processes |
 //! | `procfs` | the node's `/proc`, opened and checked |
 //! | `detached` | file systems that are mounted nowhere |
-//! | `kernel` | calls that no crate wraps: what is unsafe stands here |
-//! | `error` | what can go wrong |
+//! | `kernel` | system calls without a safe wrapper: the unsafe code |
+//! | `error` | errors |
 
 pub mod lookup;
 pub mod plan;

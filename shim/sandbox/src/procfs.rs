@@ -1,12 +1,11 @@
-//! The node's `/proc`, which the host opens and a container's process writes labels and kernel
-//! parameters to.
+//! The node's `/proc`: the host opens it, and a container's process writes labels and kernel
+//! parameters to it.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
 
-/// Opens it.
 pub(crate) fn open() -> io::Result<OwnedFd> {
     let folder = openat(
         CWD,
@@ -18,7 +17,7 @@ pub(crate) fn open() -> io::Result<OwnedFd> {
     Ok(folder)
 }
 
-/// Checks that a descriptor refers to a file of procfs, and not to one that is mounted over it.
+/// Checks that a descriptor refers to a file of procfs, and not to a file mounted over it.
 pub(crate) fn check(file: impl AsFd) -> io::Result<()> {
     match fstatfs(file)?.f_type {
         PROC_SUPER_MAGIC => Ok(()),

@@ -15,7 +15,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
-/// Writes all of `bytes`, with a descriptor that the other side gets with the first of them.
+/// Writes all of `bytes`, and sends a descriptor with the first of them.
 pub(crate) fn send_with(
     socket: impl AsFd,
     bytes: &[u8],
@@ -42,24 +42,24 @@ pub(crate) fn send_with(
     write_all(socket, &bytes[written..])
 }
 
-/// What has arrived of the next answer of a process: a length, so many bytes, and with them one
-/// descriptor at most. Nothing here waits for the process.
+/// The part of a process's next reply that has arrived. A reply is a length, that many bytes, and at
+/// most one descriptor. No call here blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
     descriptor: Option<OwnedFd>,
 }
 
-/// An answer as it arrived.
+/// A reply as it arrived.
 pub(crate) type Arrived = (Vec<u8>, Option<OwnedFd>);
 
 impl Inbox {
-    /// Most bytes that are read at a time.
-    const CHUNK: usize = 4096;
+    /// Maximum number of bytes that are read at a time.
+    const MAX_CHUNK: usize = 4096;
     const LENGTH: usize = 8;
 
-    /// Takes what has arrived; none when more of the answer is to come. `UnexpectedEof` when the
-    /// other side is gone.
+    /// Reads what has arrived; returns none while the reply is not complete. `UnexpectedEof` when the
+    /// other end is closed.
     pub(crate) fn receive(&mut self, socket: impl AsFd) -> io::Result<Option<Arrived>> {
         loop {
             let expected = match self.bytes.get(..Self::LENGTH) {
@@ -68,17 +68,17 @@ impl Inbox {
                     let claimed = u64::from_ne_bytes(length.try_into().expect("these are 8 bytes"));
                     let expected = Self::LENGTH + checked_length(claimed, MAX_REPLY)?;
                     if self.bytes.len() == expected {
-                        let answer = std::mem::take(self);
+                        let reply = std::mem::take(self);
                         return Ok(Some((
-                            answer.bytes[Self::LENGTH..].to_vec(),
-                            answer.descriptor,
+                            reply.bytes[Self::LENGTH..].to_vec(),
+                            reply.descriptor,
                         )));
                     }
                     expected
                 }
             };
-            let mut chunk = [0; Self::CHUNK];
-            let wanted = (expected - self.bytes.len()).min(Self::CHUNK);
+            let mut chunk = [0; Self::MAX_CHUNK];
+            let wanted = (expected - self.bytes.len()).min(Self::MAX_CHUNK);
             match self.read(socket.as_fd(), &mut chunk[..wanted]) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(read) => self.bytes.extend_from_slice(&chunk[..read]),

@@ -1,27 +1,26 @@
-//! What a guest's process does besides being confined.
+//! The interface between a guest's process and the engine that runs the guest in it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What runs in a guest's process: an engine with a guest. Its descriptors travel as
+/// An engine with a guest, which runs in the guest's process. Its descriptors are sent as
 /// [`WireFd`](crate::WireFd).
 pub trait Workload: Serialize + DeserializeOwned {
-    /// What is ready to run.
+    /// A loaded guest.
     type Ready;
 
-    /// Called in the guest's process, confined, before it counts as created. No code of the guest
-    /// runs in it.
+    /// Loads the guest. Called in its confined process, before Create returns. No code of the guest
+    /// runs.
     ///
     /// # Errors
-    /// Why the guest cannot run: the caller of
-    /// [`ForkedGuest::prepare`](crate::ForkedGuest::prepare) gets this text.
+    /// When the guest cannot run; [`Pending::advance`](crate::Pending::advance) returns this text.
     fn prepare(self) -> Result<Self::Ready, String>;
 
-    /// What the host is told of it with the news that it is ready
-    /// ([`Guest::told`](crate::Guest::told)).
-    fn tell(ready: &Self::Ready) -> Option<String>;
+    /// Returns a description, which the host gets when the guest is ready
+    /// ([`Guest::description`](crate::Guest::description)).
+    fn describe(ready: &Self::Ready) -> Option<String>;
 
-    /// Called once the process is started; gives its exit code. The process ends at once after it:
-    /// what is to be flushed is flushed in here.
+    /// Runs the guest and returns its exit code. Called once the process is started. The process
+    /// ends right after it, so everything has to be flushed here.
     fn run(ready: Self::Ready) -> u8;
 }

@@ -1,18 +1,18 @@
 //! `/sys/fs/cgroup` of a native container on cgroup v1: its own cgroup of each hierarchy, and
 //! nothing above it.
 //!
-//! libcontainer (0.7) looks in the node's `/proc` for a number of the container's pid namespace. In
-//! a namespace that another container made there need not be such a process, and mounting fails. It
-//! also binds a hierarchy in which the container has no cgroup from that hierarchy's root, and
-//! ignores that the mount is to be read-only.
+//! libcontainer (0.7) looks up a process number of the container's pid namespace in the node's
+//! `/proc`. In a namespace that another container made there need not be such a process, and the
+//! mount fails. If the container has no cgroup in a hierarchy, libcontainer binds that hierarchy's
+//! root. It also ignores that the mount is to be read-only.
 
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{Mount, MountBuilder, Spec};
 
-/// Where a machine's hierarchies are mounted; libcontainer uses no others.
-const USUAL_ROOT: &str = "/sys/fs/cgroup";
+/// The folder in which hierarchies are mounted; libcontainer uses no others.
+const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// The controllers that libcontainer (0.7) handles.
 const CONTROLLERS: [&str; 12] = [
     "cpu",
@@ -28,8 +28,8 @@ const CONTROLLERS: [&str; 12] = [
     "net_cls",
     "freezer",
 ];
-/// What every mount in place of the one gets.
-const CLOSED: [&str; 3] = ["nosuid", "noexec", "nodev"];
+/// The options of each mount that replaces the one.
+const OPTIONS: [&str; 3] = ["nosuid", "noexec", "nodev"];
 
 /// The mount points of the hierarchies of cgroup v1 in which libcontainer makes a container's
 /// cgroup, from the lines of mountinfo (proc_pid_mountinfo(5)). None on cgroup v2.
@@ -44,7 +44,7 @@ pub(super) fn hierarchies(mounts: &str) -> Vec<PathBuf> {
         };
         let is_new = !found.iter().any(|known| known == point);
         if after.starts_with("cgroup ")
-            && point.parent() == Some(Path::new(USUAL_ROOT))
+            && point.parent() == Some(Path::new(CGROUP_ROOT))
             && is_new
             && is_controlled(point)
         {
@@ -54,12 +54,12 @@ pub(super) fn hierarchies(mounts: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a hierarchy has a controller that libcontainer handles.
+/// Returns whether a hierarchy has a controller that libcontainer handles.
 fn is_controlled(point: &Path) -> bool {
     parts(point).iter().any(|part| CONTROLLERS.contains(part))
 }
 
-/// The names under which a hierarchy is found: `cpu` and `cpuacct` for `cpu,cpuacct`.
+/// Returns the controllers of a hierarchy: `cpu` and `cpuacct` for `cpu,cpuacct`.
 fn parts(point: &Path) -> Vec<&str> {
     point
         .file_name()
@@ -117,7 +117,7 @@ fn own(
     is_read_only: bool,
 ) -> Result<Vec<Mount>, OciSpecError> {
     let options = |more: &[&str]| {
-        CLOSED
+        OPTIONS
             .iter()
             .chain(more)
             .map(|&option| option.to_owned())
@@ -181,7 +181,7 @@ mod tests {
     fn hierarchies_are_those_in_which_libcontainer_makes_a_cgroup() {
         assert_eq!(
             hierarchies(HYBRID),
-            ["cpu,cpuacct", "memory"].map(|name| Path::new(USUAL_ROOT).join(name))
+            ["cpu,cpuacct", "memory"].map(|name| Path::new(CGROUP_ROOT).join(name))
         );
         assert_eq!(
             hierarchies("30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),

@@ -1,6 +1,5 @@
-//! What a container's root file system must not have. libcontainer (0.7) makes some names by path
-//! before the root is the container's: with a link in their place they would be made, or removed,
-//! on the node.
+//! Checks of a container's root file system. libcontainer (0.7) makes and removes some files by path
+//! before it enters the root: if a folder on the way were a link, it would do so on the node.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -10,12 +9,12 @@ use rustix::io::Errno;
 
 use crate::error::NativeError;
 
-/// Folders on which the kernel's file systems are mounted, and in which libcontainer makes names by
+/// Folders on which the kernel's file systems are mounted, and in which libcontainer makes files by
 /// path.
 const FOLDERS: [&str; 3] = ["dev", "proc", "sys"];
 
-/// Refuses a root file system in which one of [`FOLDERS`] is not a folder, and mounts that cover
-/// the root or `/dev` with what others can change meanwhile.
+/// Refuses a root file system in which one of [`FOLDERS`] is not a folder, and mounts over the root
+/// or `/dev` with files that another process could change meanwhile.
 pub(super) fn check(spec: &Spec) -> Result<(), NativeError> {
     let Some(root) = spec.root().as_ref().map(|root| root.path().clone()) else {
         return Ok(());
@@ -34,8 +33,7 @@ pub(super) fn check(spec: &Spec) -> Result<(), NativeError> {
             });
         }
     }
-    // Nothing here is a path of the container's: a root that is missing is reported by
-    // libcontainer.
+    // libcontainer reports a missing root.
     let Ok(folder) = openat(
         CWD,
         &root,
@@ -63,7 +61,7 @@ pub(super) fn check(spec: &Spec) -> Result<(), NativeError> {
             Err(Errno::NOENT) => {}
             Err(error) => {
                 return Err(NativeError::State {
-                    action: "look at",
+                    action: "check",
                     path: root.join(name),
                     source: error.into(),
                 });
@@ -73,7 +71,7 @@ pub(super) fn check(spec: &Spec) -> Result<(), NativeError> {
     Ok(())
 }
 
-/// Why nothing of the kind may be mounted on `destination`.
+/// Returns why such a mount on `destination` is refused, if it is.
 fn covers(destination: &Path, is_bind: bool) -> Option<&'static str> {
     let mut names: Vec<&std::ffi::OsStr> = Vec::new();
     for component in destination.components() {

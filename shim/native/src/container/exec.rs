@@ -1,8 +1,8 @@
 //! A further process in a running container (`kubectl exec`, exec probes).
 //!
-//! containerd asks for it twice: to create and to start it. libcontainer does both at once, so that
-//! creating it here only keeps what was asked, and starting it does all the work. So a program that
-//! does not exist is told of at the start.
+//! containerd creates it with one request and starts it with another; libcontainer does both at
+//! once. So the first request is only kept, and starting does all the work: a missing program is
+//! reported at the start.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,32 +29,32 @@ pub struct Exec {
     container: String,
     forkers: Arc<Forkers>,
     home: Home,
-    /// Of this process, made when it is started.
+    /// Its files; made when it is started.
     folder: PathBuf,
     process: Process,
     stdio: Stdio,
 }
 
-/// A process that was started in a container, a child of this process. Who waits for its end, and
-/// sends it signals, does so through [`ExecProcess::pidfd`].
+/// A process that was started in a container, a child of this process. Its user waits for its exit,
+/// and sends it signals, through [`ExecProcess::pidfd`].
 #[derive(Debug)]
 pub struct ExecProcess(Child);
 
 impl ExecProcess {
-    /// Its number, as the host sees it.
+    /// Returns its number, as the host sees it.
     pub fn pid(&self) -> u32 {
         self.0.pid
     }
 
-    /// The process.
+    /// Returns a handle of it.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.0.pidfd.as_fd()
     }
 }
 
 impl Container {
-    /// A further process for this container, with the user, variables, folder, capabilities and
-    /// limits that `process` says, confined as the container is. It runs from [`Exec::start`] on.
+    /// Describes a further process for this container, with the user, variables, folder, capabilities
+    /// and limits of `process`, confined as the container is. [`Exec::start`] starts it.
     pub fn exec(&self, process: Process, stdio: Stdio) -> Exec {
         let number = self.execs.fetch_add(1, Ordering::Relaxed);
         let folder = self.home.0.join(format!("exec-{number}"));
@@ -100,9 +100,8 @@ impl Exec {
             process,
             stdio,
         } = self;
-        // libcontainer leaves a socket beside the state that it is told of, under a name of its own
-        // choice. With a copy of the state in a folder of this process's own it goes with that
-        // folder.
+        // libcontainer leaves a socket beside the container's state. With a copy of the state in the
+        // process's folder, the socket is removed with that folder.
         let copy = folder.join(&id);
         copy_state(&home, &id, &copy)?;
         let container = Libcontainer::load(copy).map_err(|error| setup(&id, chain(&error)))?;

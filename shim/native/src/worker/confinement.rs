@@ -1,9 +1,9 @@
-//! How a process that is started in a running container is confined as the container is.
+//! Confinement of a process of exec, as that of its container.
 //!
 //! libcontainer (0.7) loads no system call filter for such a process. Without no_new_privs only a
-//! process with CAP_SYS_ADMIN may load one, which is gone by the time that we have a say; so
-//! libcontainer is told to leave that capability, and the one to drop capabilities, and both are
-//! dropped right after the filter is loaded.
+//! process with CAP_SYS_ADMIN may load one, which libcontainer has dropped before this code runs. So
+//! libcontainer gets that capability, and the one to drop capabilities, in the process's sets, and
+//! both are dropped right after the filter is loaded.
 
 use failures::chain;
 use libcontainer::capabilities::drop_privileges;
@@ -13,18 +13,18 @@ use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxSeccom
 
 use crate::error::ProgramFault;
 
-/// What is left to do right before the program is executed.
+/// The part of the confinement that is applied right before the program is executed.
 #[derive(Debug, Clone)]
 pub(super) struct Confinement {
     filter: LinuxSeccomp,
-    /// To drop to, once the filter is loaded; none where they are dropped already.
+    /// The capabilities that stay once the filter is loaded; none if the others are dropped already.
     capabilities: Option<LinuxCapabilities>,
 }
 
-/// The process as libcontainer gets it, and what is left to do.
+/// Returns the process as libcontainer gets it, and the rest of its confinement.
 pub(super) fn of_exec(spec: &Spec, mut process: Process) -> (Process, Option<Confinement>) {
     process.set_terminal(None).set_console_size(None);
-    let capabilities = process.capabilities().as_ref().map(whole);
+    let capabilities = process.capabilities().as_ref().map(complete);
     process.set_capabilities(capabilities.clone());
     let Some(filter) = spec
         .linux()
@@ -36,7 +36,7 @@ pub(super) fn of_exec(spec: &Spec, mut process: Process) -> (Process, Option<Con
     let may_load = process.no_new_privileges() == Some(true);
     let capabilities = capabilities.filter(|_| !may_load);
     if let Some(dropped_to) = &capabilities {
-        process.set_capabilities(Some(with_more(dropped_to)));
+        process.set_capabilities(Some(with_filter_capabilities(dropped_to)));
     }
     (
         process,
@@ -47,8 +47,8 @@ pub(super) fn of_exec(spec: &Spec, mut process: Process) -> (Process, Option<Con
     )
 }
 
-/// A set that is not given is empty, to us and to runc; libcontainer would leave it as it is.
-fn whole(sets: &LinuxCapabilities) -> LinuxCapabilities {
+/// Makes missing sets empty, as runc does; libcontainer would leave them unchanged.
+fn complete(sets: &LinuxCapabilities) -> LinuxCapabilities {
     let mut whole = sets.clone();
     whole
         .set_bounding(Some(sets.bounding().clone().unwrap_or_default()))
@@ -59,8 +59,8 @@ fn whole(sets: &LinuxCapabilities) -> LinuxCapabilities {
     whole
 }
 
-/// `capabilities` and the two that loading a filter and dropping them again need.
-fn with_more(capabilities: &LinuxCapabilities) -> LinuxCapabilities {
+/// Adds the two capabilities that loading a filter, and dropping capabilities again, need.
+fn with_filter_capabilities(capabilities: &LinuxCapabilities) -> LinuxCapabilities {
     let more = |set: &Option<Capabilities>| {
         let mut set = set.clone().unwrap_or_default();
         set.extend([Capability::SysAdmin, Capability::Setpcap]);
@@ -75,7 +75,7 @@ fn with_more(capabilities: &LinuxCapabilities) -> LinuxCapabilities {
 }
 
 impl Confinement {
-    /// Confines this process. Runs in the container, right before its program.
+    /// Confines this process. Runs in the container, right before the program is executed.
     pub(super) fn apply(&self) -> Result<(), ProgramFault> {
         let refuse = |reason: String| {
             ProgramFault::NotConfinable(format!(
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_may_gain_privileges_keeps_what_loading_the_filter_needs_until_then() {
+    fn process_that_may_gain_privileges_keeps_the_capabilities_for_loading_the_filter() {
         let (process, confinement) = of(FILTERED, r#""capabilities": {"effective": ["CAP_KILL"]}"#);
         assert!(effective(&process).contains(&Capability::SysAdmin));
         assert!(effective(&process).contains(&Capability::Setpcap));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_may_not_gain_privileges_needs_no_capability_to_load_the_filter() {
+    fn process_that_may_not_gain_privileges_needs_no_capability_to_load_the_filter() {
         let (process, confinement) = of(
             FILTERED,
             r#""noNewPrivileges": true, "capabilities": {"effective": ["CAP_KILL"]}"#,
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_a_filter_leaves_nothing_to_do() {
+    fn exec_in_a_container_without_a_filter_has_no_further_confinement() {
         let (process, confinement) = of(
             FREE,
             r#""terminal": true, "capabilities": {"bounding": ["CAP_KILL"]}"#,

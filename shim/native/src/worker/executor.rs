@@ -1,4 +1,4 @@
-//! What happens inside the container's process, once libcontainer has set up its namespaces, root
+//! The last steps inside the container's process, after libcontainer has set up its namespaces, root
 //! and user.
 //!
 //! libcontainer calls `validate` and `setup_envs` while the process is being created and `exec`
@@ -49,9 +49,9 @@ struct Parts {
 }
 
 enum Kind {
-    /// A container's first process. It is created, and started later by another request.
+    /// A container's first process: created, and started later by another request.
     First,
-    /// A process in a running container. It is created and started at once.
+    /// A process in a running container: created and started at once.
     Exec(Option<Box<Confinement>>),
 }
 
@@ -114,17 +114,17 @@ impl LibcontainerExecutor for Executor {
             ioctl_tiocsctty(io::stdin())
                 .map_err(|error| invalid(format!("cannot take the terminal: {error}")))?;
         }
-        forget_signals();
-        // Kept over the execve, except of a program that is set-uid or has capabilities of its own.
-        // Where the container's filter does not allow it, or such a program runs, a lost host's
-        // containers are ended through their cgroups.
+        reset_signals();
+        // Kept over the execve, except by a program that is set-uid or has capabilities of its own.
+        // If such a program runs, or the container's filter does not allow this, the containers of a
+        // lost host are killed through their cgroups.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         if reporter.is_host_gone() {
             return Err(invalid("the host ended meanwhile".to_owned()));
         }
         if let Kind::First = kind {
-            // The host must hear it if the worker ends now, however long this process waits to be
-            // started.
+            // The host must see the end of the worker's socket, while this process waits for its
+            // start.
             reporter.close();
         }
         Ok(())
@@ -153,8 +153,8 @@ impl LibcontainerExecutor for Executor {
 }
 
 impl Executor {
-    /// Comes back only if the program cannot be executed. A missing interpreter or a wrong
-    /// architecture looks like this.
+    /// Executes the program. Returns only if it cannot be executed: for example without its
+    /// interpreter, or on another architecture.
     fn run(&self, spec: &Spec) -> ProgramFault {
         let Some(Program { file, arguments }) = self.0.program.take() else {
             return ProgramFault::NotExecutable("the process was not prepared".to_owned());
@@ -201,13 +201,12 @@ fn refused(file: &CString, error: Errno) -> ProgramFault {
     ProgramFault::NotExecutable(format!("cannot execute {file:?}: {reason}{hint}"))
 }
 
-/// A program starts with no signal blocked and none ignored. The host, as every Rust program,
-/// ignores SIGPIPE.
+/// Unblocks all signals and resets their actions. The host, as every Rust program, ignores SIGPIPE.
 #[expect(unsafe_code, reason = "setting a signal's action is unsafe in general")]
-fn forget_signals() {
+fn reset_signals() {
     for number in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action runs no code of this process. Of SIGKILL, SIGSTOP and what is
-        // the C library's own the action cannot be set, and is the default one.
+        // SAFETY: the default action runs no code of this process. The action of SIGKILL, SIGSTOP
+        // and the C library's own signals cannot be set, and is the default one.
         let _ = unsafe { libc::signal(number, libc::SIG_DFL) };
     }
     let _ = SigSet::empty().thread_set_mask();

@@ -1,8 +1,7 @@
-//! The security label of a program, given through the node's `/proc`.
+//! The SELinux label of a program, set through the node's `/proc`.
 //!
-//! libcontainer (0.7) sets no SELinux label. The container's own `/proc` must not be used for it: a
-//! container can cover that with files of its choice, and the label would be written to what they
-//! lead to.
+//! libcontainer (0.7) sets none. The container's own `/proc` must not be used: a container can cover
+//! it with links to other files, to which the label would be written.
 
 use std::fs::File;
 use std::io;
@@ -12,11 +11,10 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::ProgramFault;
 
-/// Where the kernel takes the label of the next program that this thread executes (proc(5)), below
-/// `/proc`.
+/// The file below `/proc` for the label of the next program that this thread executes (proc(5)).
 const EXEC_LABEL: &str = "thread-self/attr/exec";
 
-/// What a process is still to be labelled with.
+/// The label that a process does not have yet.
 #[derive(Debug, Default)]
 pub(super) struct Labels(Option<Selinux>);
 
@@ -28,7 +26,7 @@ struct Selinux {
 }
 
 impl Labels {
-    /// Opens what giving the SELinux label takes. Runs outside of the container.
+    /// Opens the file system to write the label to. Runs outside of the container.
     pub(super) fn open(selinux: Option<&str>) -> Result<Self, String> {
         let selinux = selinux.filter(|label| !label.is_empty()).map(|label| {
             let proc = openat(
@@ -46,8 +44,8 @@ impl Labels {
         Ok(Self(selinux.transpose()?))
     }
 
-    /// Has the kernel give the next program of this process its labels. Runs in the container.
-    /// Nothing of the node is open after it.
+    /// Sets the label of the next program of this process, and closes the node's `/proc`. Runs in the
+    /// container.
     pub(super) fn set(self) -> Result<(), ProgramFault> {
         let Some(Selinux { label, proc }) = self.0 else {
             return Ok(());

@@ -1,5 +1,4 @@
-//! Which file a process executes, found as a shell does, in the container's own root and as its
-//! user.
+//! The program of a process, looked up as a shell does, in the container's root and as its user.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -10,17 +9,17 @@ use rustix::fs::{Access, access};
 
 use crate::error::ProgramFault;
 
-/// Where programs are looked for when the container has no `PATH`, as containerd sets it.
+/// The `PATH` of a container without one, as containerd sets it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A program with all that the kernel is told of it.
+/// A program and its arguments, as execve takes them.
 pub(super) struct Program {
     pub(super) file: CString,
     pub(super) arguments: Vec<CString>,
 }
 
 impl Program {
-    /// The program of `process`. Runs in the container.
+    /// Finds the program of `process`. Runs in the container.
     pub(super) fn find(process: &Process) -> Result<Self, ProgramFault> {
         let arguments = process.args().as_deref().unwrap_or_default();
         let Some(name) = arguments.first().filter(|name| !name.is_empty()) else {
@@ -40,8 +39,7 @@ impl Program {
     }
 }
 
-/// The folders to look in. Of two variables with one name the program gets the last
-/// ([`environment`]).
+/// Returns the `PATH`. Of two variables with one name the program gets the last ([`environment`]).
 fn path_of(process: &Process) -> &str {
     let variables = process.env().as_deref().unwrap_or_default();
     variables
@@ -57,11 +55,11 @@ fn text(bytes: &[u8]) -> Result<CString, ProgramFault> {
     })
 }
 
-/// What is at a path.
+/// The kind of file at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nothing,
-    NoProgram,
+    NotExecutable,
     Program,
 }
 
@@ -71,11 +69,11 @@ fn look(path: &Path) -> Found {
         Ok(metadata) if metadata.is_file() && access(path, Access::EXEC_OK).is_ok() => {
             Found::Program
         }
-        Ok(_) => Found::NoProgram,
+        Ok(_) => Found::NotExecutable,
     }
 }
 
-/// The file that `name` names. A name with a slash is a path; any other is looked for in the
+/// Returns the file of the program `name`: a path, if it has a slash; else it is looked up in the
 /// folders of `path`.
 fn locate(name: &str, path: &str, look: impl Fn(&Path) -> Found) -> Result<PathBuf, ProgramFault> {
     let candidates: Vec<PathBuf> = if name.contains('/') {
@@ -89,7 +87,7 @@ fn locate(name: &str, path: &str, look: impl Fn(&Path) -> Found) -> Result<PathB
     for candidate in candidates {
         match look(&candidate) {
             Found::Program => return Ok(candidate),
-            Found::NoProgram => refused = refused.or(Some(candidate)),
+            Found::NotExecutable => refused = refused.or(Some(candidate)),
             Found::Nothing => {}
         }
     }
@@ -107,20 +105,20 @@ fn locate(name: &str, path: &str, look: impl Fn(&Path) -> Found) -> Result<PathB
     })
 }
 
-/// The environment for execve: the variables of `process` in their order, with the values that
-/// libcontainer settled on, then those that it added. HOME is always there, as with runc:
-/// libcontainer adds it for users that it finds in the container's list alone.
+/// Returns the environment for execve: the variables of `process` in their order, with the values
+/// that libcontainer chose, then those that it added. HOME is always set, as by runc: libcontainer
+/// adds it only for users in the container's `/etc/passwd`.
 pub(super) fn environment(
     process: &Process,
-    mut settled: HashMap<String, String>,
+    mut values: HashMap<String, String>,
 ) -> Result<Vec<CString>, ProgramFault> {
     let mut variables = Vec::new();
     for variable in process.env().iter().flatten() {
-        // Only the last value of a name that comes twice was kept, so it stands at the place of the
-        // first.
+        // libcontainer keeps the last value of a name that is there twice; it goes to the first
+        // place.
         if let Some((name, value)) = variable
             .split_once('=')
-            .and_then(|(name, _)| settled.remove_entry(name))
+            .and_then(|(name, _)| values.remove_entry(name))
         {
             variables.push(format!("{name}={value}"));
         }
@@ -131,12 +129,12 @@ pub(super) fn environment(
         .flatten()
         .any(|variable| variable.starts_with("HOME="))
     {
-        settled
+        values
             .entry("HOME".to_owned())
             .or_insert_with(|| "/".to_owned());
     }
     variables.extend(
-        settled
+        values
             .into_iter()
             .map(|(name, value)| format!("{name}={value}")),
     );
@@ -153,13 +151,13 @@ mod tests {
     fn found(name: &str, path: &str) -> Result<PathBuf, ProgramFault> {
         locate(name, path, |path| match path.to_str().unwrap() {
             "/bin/tool" | "./tool" | "/opt/tool" => Found::Program,
-            "/usr/bin/tool" | "/etc/passwd" => Found::NoProgram,
+            "/usr/bin/tool" | "/etc/passwd" => Found::NotExecutable,
             _ => Found::Nothing,
         })
     }
 
     #[test]
-    fn a_name_with_a_slash_is_a_path() {
+    fn name_with_a_slash_is_a_path() {
         assert_eq!(found("/opt/tool", "/bin"), Ok("/opt/tool".into()));
         assert!(matches!(
             found("/opt/none", "/bin"),
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_is_looked_for_in_order_and_past_what_cannot_be_executed() {
+    fn name_without_a_slash_is_looked_up_in_order_past_files_that_cannot_be_executed() {
         assert_eq!(found("tool", "/usr/bin:/bin"), Ok("/bin/tool".into()));
         assert_eq!(found("tool", "/nowhere:"), Ok("./tool".into()));
         assert!(matches!(
@@ -187,20 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn program_is_looked_for_along_the_path_that_it_gets() {
+    fn program_is_looked_up_in_the_path_that_it_gets() {
         let process: Process =
             serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["PATH=/first", "A=1", "PATH=/last"]}"#).unwrap();
         assert_eq!(path_of(&process), "/last");
-        let settled = [("A", "1"), ("PATH", "/last")]
+        let values = [("A", "1"), ("PATH", "/last")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(
-            environment(&process, settled.into()).unwrap()[0],
+            environment(&process, values.into()).unwrap()[0],
             CString::from(c"PATH=/last")
         );
     }
 
     #[test]
-    fn a_process_without_arguments_has_no_program() {
+    fn process_without_arguments_has_no_program() {
         let process: Process =
             serde_json::from_str(r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": []}"#)
                 .unwrap();
@@ -211,20 +209,20 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_keeps_its_order_and_gains_what_was_added() {
+    fn environment_keeps_its_order_and_gets_the_added_variables() {
         let process: Process = serde_json::from_str(
             r#"{"cwd": "/", "user": {"uid": 0, "gid": 0}, "env": ["B=1", "A=2", "B=3", "odd"]}"#,
         )
         .unwrap();
-        let settled = [("A", "2"), ("B", "3"), ("HOME", "/root")]
+        let values = [("A", "2"), ("B", "3"), ("HOME", "/root")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let environment = |settled| environment(&process, settled).unwrap();
+        let environment = |values| environment(&process, values).unwrap();
         assert_eq!(
-            environment(settled.clone().into()),
+            environment(values.clone().into()),
             [c"B=3", c"A=2", c"HOME=/root"].map(CString::from)
         );
         assert_eq!(
-            environment(settled.into_iter().take(2).collect()).last(),
+            environment(values.into_iter().take(2).collect()).last(),
             Some(&CString::from(c"HOME=/"))
         );
     }

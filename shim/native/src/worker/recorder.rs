@@ -1,7 +1,7 @@
 //! A subscriber that sends the errors that libcontainer logs to the host.
 //!
-//! Its errors lose their causes on the way from the processes that it forks: only their first line
-//! is sent. Each is logged with its cause where it happens, in whichever of the processes that is.
+//! libcontainer sends only the first line of an error from the processes that it forks, without the
+//! causes. It logs each error with its cause in the process in which it happens.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! How a worker, and the container's process until it is started, send replies to the host.
+//! The reporter of a worker, and of the container's process until it is started: it sends replies.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -36,15 +36,11 @@ impl Reporter {
 
     /// Closes this process's end.
     pub(super) fn close(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failures::lock_ignoring_poison(&self.0).take();
     }
 
     fn with(&self, act: impl FnOnce(&OwnedFd)) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(act);
+        failures::lock_ignoring_poison(&self.0).as_ref().map(act);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A bundle in a folder of its own, and what there is to see of its container.
+//! A bundle in a temporary folder, and the visible state of its container.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use testbed::cache::Cache;
 use testbed::toolchain;
 
-/// For an end that is bound to come.
+/// The timeout for an expected exit.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 /// A bundle with a state folder; both and its cgroup are removed with it.
@@ -169,7 +169,7 @@ impl Bundle {
             !mounts.contains(root.to_str().context("a readable path")?),
             "mounts are left: {mounts}"
         );
-        only_the_zygotes_are_left()
+        only_the_forkers_are_left()
     }
 }
 
@@ -232,11 +232,11 @@ pub(crate) fn children() -> Result<Vec<String>> {
     Ok(all)
 }
 
-pub(crate) fn only_the_zygotes_are_left() -> Result<()> {
+pub(crate) fn only_the_forkers_are_left() -> Result<()> {
     let children = children()?;
     ensure!(
         children.len() == 2,
-        "other children than the zygote and its heir: {children:?}"
+        "other children than the forker and its standby: {children:?}"
     );
     Ok(())
 }

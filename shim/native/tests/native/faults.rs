@@ -1,4 +1,4 @@
-//! What goes wrong is told clearly and leaves nothing.
+//! Tests of faults: each is reported with its cause and leaves nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -93,7 +93,7 @@ pub(crate) fn exec_faults() -> Result<()> {
     );
     ensure!(
         children()?.len() == 3,
-        "besides the zygotes and the container: {:?}",
+        "besides the forkers and the container: {:?}",
         children()?
     );
     end(&container)?;
@@ -268,7 +268,7 @@ pub(crate) fn exec_worker_killed_at_any_moment() -> Result<()> {
     ensure!(lost > 3, "killed {lost} times only");
     ensure!(
         children()?.len() == 3,
-        "besides the zygotes and the container: {:?}",
+        "besides the forkers and the container: {:?}",
         children()?
     );
     let process = exec(

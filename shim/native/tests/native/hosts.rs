@@ -1,9 +1,9 @@
-//! Hosts that are lost, and hosts that lose their zygote: processes of their own, this program
-//! under other arguments.
+//! Tests of hosts that are lost, and of hosts that lose their forkers: each host is a process, this
+//! program with other arguments.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "such a process tells the test what it did"
+    reason = "a process that acts as a host reports to the test"
 )]
 
 use std::fs;
@@ -24,7 +24,7 @@ use crate::bundle::{Bundle, SOON, children, start_forkers, wait};
 /// First argument of a process that acts as a host.
 const ACT: &str = "act-as-host";
 
-/// What this process does if it is such a host.
+/// Runs such a host, if this process is one.
 pub(crate) fn act() -> Option<ExitCode> {
     let mut arguments = std::env::args().skip(1);
     if arguments.next()? != ACT {
@@ -33,7 +33,7 @@ pub(crate) fn act() -> Option<ExitCode> {
     let done = start_forkers().and_then(|()| match arguments.next().as_deref() {
         Some("start") => hold(true),
         Some("create") => hold(false),
-        Some("lose-zygote") => lose_zygote(),
+        Some("lose-forkers") => lose_forkers(),
         Some("few-descriptors") => few_descriptors(),
         other => bail!("no such act: {other:?}"),
     });
@@ -70,12 +70,12 @@ fn hold(start: bool) -> Result<()> {
     Ok(())
 }
 
-fn lose_zygote() -> Result<()> {
+fn lose_forkers() -> Result<()> {
     let waiting = Bundle::new(&["exit", "5"])?;
     let container = waiting.create()?;
-    // One after the other: each time there is an heir.
+    // One after the other: each time there is a standby.
     for _ in 0..3 {
-        kill_zygotes(1)?;
+        kill_forkers(1)?;
         let next = Bundle::new(&["exit", "0"])?;
         let created = next.create()?;
         created.start()?;
@@ -83,9 +83,9 @@ fn lose_zygote() -> Result<()> {
         created.delete()?;
     }
     // All at once.
-    kill_zygotes(2)?;
+    kill_forkers(2)?;
     let late = Bundle::new(&["exit", "0"])?;
-    let error = late.create().err().context("there is no zygote")?;
+    let error = late.create().err().context("there is no forker")?;
     ensure!(
         matches!(error, NativeError::Spawn(SpawnError::Lost(_))),
         "{error}"
@@ -106,16 +106,20 @@ fn lose_zygote() -> Result<()> {
     Ok(())
 }
 
-/// Kills the first zygotes that live, and waits until they have ended, which their host is to
-/// notice by itself.
-fn kill_zygotes(count: usize) -> Result<()> {
-    let zygotes = children()?
+/// Kills the first forkers that live, and waits until they have ended, which their host is to notice
+/// by itself.
+fn kill_forkers(count: usize) -> Result<()> {
+    let forkers = children()?
         .into_iter()
         .filter(|child| child.ends_with("(wasmedge-forker) S"));
-    let pids: Vec<Pid> = zygotes
+    let pids: Vec<Pid> = forkers
         .filter_map(|child| Pid::from_raw(child.split(' ').next()?.parse().ok()?))
         .collect();
-    ensure!(pids.len() == 2, "a zygote and its heir: {:?}", children()?);
+    ensure!(
+        pids.len() == 2,
+        "a forker and its standby: {:?}",
+        children()?
+    );
     for pid in pids.into_iter().take(count) {
         kill_process(pid, Signal::KILL)?;
         waitid(
@@ -188,9 +192,9 @@ fn killed_host(act: &str) -> Result<()> {
     let (pid, folder) = words
         .next()
         .zip(words.next())
-        .with_context(|| format!("the host said {line:?}"))?;
+        .with_context(|| format!("the host reported {line:?}"))?;
     let began = Instant::now();
-    // Its number is gone, or it waits for a parent that has no use for it.
+    // Its number is gone, or it is a zombie.
     while fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
         if began.elapsed() > SOON {
             bail!("{pid} outlives its host by {SOON:?}");
@@ -206,14 +210,14 @@ fn killed_host(act: &str) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn zygote_holds_nothing() -> Result<()> {
-    let zygote = children()?[0]
+pub(crate) fn forker_holds_nothing() -> Result<()> {
+    let forker = children()?[0]
         .split(' ')
         .next()
         .context("a number")?
         .to_owned();
     let mut held = Vec::new();
-    for descriptor in fs::read_dir(format!("/proc/{zygote}/fd"))? {
+    for descriptor in fs::read_dir(format!("/proc/{forker}/fd"))? {
         held.push(fs::read_link(descriptor?.path())?.display().to_string());
     }
     ensure!(
@@ -223,8 +227,8 @@ pub(crate) fn zygote_holds_nothing() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn lost_zygote() -> Result<()> {
-    succeeds("lose-zygote")
+pub(crate) fn lost_forker() -> Result<()> {
+    succeeds("lose-forkers")
 }
 
 pub(crate) fn lack_of_descriptors() -> Result<()> {

@@ -1,4 +1,4 @@
-//! What a container's process, and one that is started in it, is like.
+//! Tests of the properties of a container's process, and of one that is started in it.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,7 +1,8 @@
-//! Masked and read-only paths: what is mounted over them.
+//! Mounts over masked and read-only paths.
 //!
-//! A path is looked up below a descriptor of ours, and no link on it is followed: a guest may have
-//! written the root that it leads through. A path counts as absent only when that lookup says so.
+//! A path is looked up below a descriptor of the runtime's, and no link on it is followed: a guest
+//! may have written the root that it leads through. A path counts as absent only if that lookup
+//! does not find it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ const READ_ONLY: AttributeChange = AttributeChange {
 };
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE.union(OpenTreeFlags::OPEN_TREE_CLOEXEC);
 
-/// A folder of ours, and its path in the container.
+/// An opened folder, and its path in the container.
 #[derive(Clone, Copy)]
 pub(super) struct Top<'a> {
     pub(super) folder: &'a OwnedFd,
@@ -32,14 +33,14 @@ pub(super) struct Top<'a> {
 
 /// The null device that hides files.
 pub(super) enum Null {
-    /// A mount that is attached nowhere yet.
+    /// A mount that is not attached yet.
     Detached(OwnedFd),
     /// A place in this process's mount namespace, of which mounts are cloned.
     Attached(OwnedFd),
 }
 
 impl Null {
-    /// That of the zygote's root, for a process that has not left it.
+    /// Clones that of the zygote's root, for a process that has not left it.
     pub(super) fn of_zygote() -> Result<Self, Failure> {
         let step = || "clone the zygote's null device";
         let mount = open_tree(rustix::fs::CWD, NULL_DEVICE, CLONE).step(step)?;
@@ -47,7 +48,8 @@ impl Null {
         Ok(Self::Detached(mount))
     }
 
-    /// That of a `/dev` which this process made and attached, and nobody else has seen yet.
+    /// Opens that of a `/dev` which this process made and attached, and which no other process has
+    /// seen yet.
     pub(super) fn of_devices(folder: &OwnedFd) -> Result<Self, Failure> {
         let null = openat(
             folder,
@@ -79,7 +81,7 @@ impl Null {
     }
 }
 
-/// Hides paths: a file behind the null device, a folder behind an empty one.
+/// Masks paths: a file with the null device, a folder with an empty one.
 pub(super) fn mask(top: Top<'_>, paths: &[PathBuf], null: &mut Null) -> Result<(), Failure> {
     for path in paths {
         let step = || format!("mask {}", path.display());
@@ -96,7 +98,7 @@ pub(super) fn mask(top: Top<'_>, paths: &[PathBuf], null: &mut Null) -> Result<(
     Ok(())
 }
 
-/// Makes paths read-only, with all below them.
+/// Makes paths read-only, and everything below them.
 pub(super) fn make_read_only(top: Top<'_>, paths: &[PathBuf]) -> Result<(), Failure> {
     for path in paths {
         let step = || format!("make {} read-only", path.display());
@@ -122,7 +124,7 @@ pub(super) fn attach(tree: &OwnedFd, place: impl AsFd) -> rustix::io::Result<()>
     move_mount(tree, "", place.as_fd(), "", by_descriptors)
 }
 
-/// Opens what stands at a path of the container below `top`, if anything does.
+/// Opens the file at a path of the container below `top`, if there is one.
 fn existing(top: Top<'_>, path: &Path) -> std::io::Result<Option<OwnedFd>> {
     let outside = || std::io::Error::other(format!("it does not lie below {}", top.path.display()));
     let below = path.strip_prefix(top.path).map_err(|_| outside())?;
@@ -152,7 +154,7 @@ fn existing(top: Top<'_>, path: &Path) -> std::io::Result<Option<OwnedFd>> {
     }
 }
 
-/// How a path is looked up below a root that a guest can write.
+/// The flags for a lookup below a root that a guest can write.
 pub(super) const NO_LINKS: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);

@@ -1,4 +1,4 @@
-//! `/dev`: a file system in memory of the container's own.
+//! The container's `/dev`: a file system in memory of its own.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,13 +13,13 @@ use super::root::{attach, memory_file_system};
 use crate::error::{Failure, Step as _};
 use crate::plan::{AttributeChange, Device, DeviceKind, Devices};
 
-/// Device nodes work on it, and nothing else that could be put there does.
+/// Device nodes work on it; programs and set-uid files do not.
 const ATTRIBUTES: AttributeChange = AttributeChange {
     set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_STRICTATIME,
     clear: 0,
 };
 
-/// Makes and mounts it. Gives its null device.
+/// Makes and mounts it, and returns its null device.
 pub(super) fn make(root: &OwnedFd, devices: &Devices) -> Result<Null, Failure> {
     let Devices {
         options,
@@ -30,9 +30,9 @@ pub(super) fn make(root: &OwnedFd, devices: &Devices) -> Result<Null, Failure> {
     for node in nodes {
         make_node(&folder, node).step(|| format!("make /dev/{}", node.path.display()))?;
     }
-    for (name, says) in links {
-        let made = make_parents(&folder, name).and_then(|()| symlinkat(says, &folder, name));
-        made.step(|| format!("link /dev/{} to {}", name.display(), says.display()))?;
+    for (name, target) in links {
+        let made = make_parents(&folder, name).and_then(|()| symlinkat(target, &folder, name));
+        made.step(|| format!("link /dev/{} to {}", name.display(), target.display()))?;
     }
     attach(root, &folder, Path::new("/dev")).step(|| "mount /dev")?;
     Null::of_devices(&folder)

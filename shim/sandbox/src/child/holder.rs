@@ -5,41 +5,41 @@ use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, unshare};
 
-use super::orders::HolderOrders;
-use super::{place, powers, rename, users};
+use super::messages::HolderSetup;
+use super::{namespaces, privileges, set_name, users};
 use crate::error::{Failure, Step as _};
 use crate::plan::{Namespace, ProcessPlan};
 
-/// Takes the process into the pod's namespaces, and sets what is set in them. The users come first:
-/// what is made after that belongs to the pod's root.
-pub(super) fn enter(orders: HolderOrders, _: &OwnedFd) -> Result<(), Failure> {
-    let HolderOrders {
+/// Enters the pod's namespaces and configures them. The user namespace comes first: what is made
+/// after that belongs to the pod's root.
+pub(super) fn enter(request: HolderSetup, _: &OwnedFd) -> Result<(), Failure> {
+    let HolderSetup {
         name,
         users,
         joined,
-        namespaces,
+        namespaces: planned,
         hostname,
         domainname,
         sysctls,
         proc,
-    } = orders;
-    rename(&name)?;
+    } = request;
+    set_name(&name)?;
     rustix::process::setsid().step(|| "begin a group of processes")?;
     users::enter(&users)?;
     drop(users);
-    powers::become_user(0, 0, &[])?;
-    place::join(joined)?;
+    privileges::become_user(0, 0, &[])?;
+    namespaces::join(joined)?;
     let mut own = CloneFlags::empty();
-    own.set(CloneFlags::CLONE_NEWNET, namespaces.net == Namespace::New);
-    own.set(CloneFlags::CLONE_NEWIPC, namespaces.ipc == Namespace::New);
-    own.set(CloneFlags::CLONE_NEWUTS, namespaces.uts == Namespace::New);
+    own.set(CloneFlags::CLONE_NEWNET, planned.net == Namespace::New);
+    own.set(CloneFlags::CLONE_NEWIPC, planned.ipc == Namespace::New);
+    own.set(CloneFlags::CLONE_NEWUTS, planned.uts == Namespace::New);
     unshare(own).step(|| "make the pod's own namespaces")?;
-    place::name(hostname.as_deref(), domainname.as_deref())?;
-    place::set(&sysctls, proc.as_ref())?;
-    powers::reduce(&ProcessPlan::without_privileges(), proc, None, None)
+    namespaces::set_names(hostname.as_deref(), domainname.as_deref())?;
+    namespaces::set_sysctls(&sysctls, proc.as_ref())?;
+    privileges::apply(&ProcessPlan::without_privileges(), proc, None, None)
 }
 
-/// Stays until a signal ends it.
+/// Waits until a signal ends the process.
 pub(super) fn park(_: ()) -> u8 {
     loop {
         rustix::event::pause();

@@ -10,12 +10,12 @@ use std::process::Command;
 
 use rustix::fs::{Access, FileType, access, stat};
 
-use super::orders::NativeProgram;
+use super::messages::NativeProgram;
 
-/// What a shell gives for a program that it cannot execute.
+/// The exit code of a shell for a program that it cannot execute.
 const NOT_EXECUTABLE: u8 = 126;
-/// Where a program without a slash is looked for when its environment does not say; the usual
-/// folders of images.
+/// The folders in which a program without a slash is looked up if its environment has no `PATH`: the
+/// usual ones of images.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program that exists and may be executed.
@@ -24,7 +24,7 @@ pub(super) struct Found {
     program: NativeProgram,
 }
 
-/// Looks for the program as the user that the process is by now, in the container.
+/// Looks the program up in the container, as the process's new user.
 pub(super) fn find(program: NativeProgram) -> Result<Found, String> {
     let name = program
         .args
@@ -73,11 +73,11 @@ fn check(file: &Path) -> Result<(), String> {
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => access(file, Access::EXEC_OK).map_err(|error| error.to_string()),
         FileType::Directory => Err("it is a folder".to_owned()),
-        _ => Err("it is no file with a program".to_owned()),
+        _ => Err("it is not a regular file".to_owned()),
     }
 }
 
-/// Becomes the program. Gives an exit code when the kernel refuses: a missing interpreter or a
+/// Executes the program. Returns an exit code if the kernel refuses it: a missing interpreter or a
 /// wrong architecture.
 pub(super) fn execute(found: Found) -> u8 {
     let Found {

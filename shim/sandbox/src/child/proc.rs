@@ -1,9 +1,8 @@
-//! `/proc` for Linux programs beside a guest: mounted where such a program sees it and the guest
-//! does not.
+//! `/proc` for Linux programs beside a guest: such a program sees it, the guest does not.
 //!
 //! It is made once for a container, with its masked and read-only paths, in a mount namespace that
-//! holds nothing of the container's: nothing that a guest can write decides what is masked. Each
-//! program gets a copy.
+//! holds nothing of the container's. So files that a guest can write do not decide what is masked.
+//! Each program gets a copy.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -15,25 +14,25 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cover::{self, NO_LINKS, Null, Top};
-use super::orders::ViewOrders;
-use super::{rename, root};
+use super::messages::ViewSetup;
+use super::{root, set_name};
 use crate::empty_root::MOUNT_POINT;
 use crate::error::{Failure, Step as _};
 use crate::plan::{PROC, Propagation, PropagationKind, Reach};
 use crate::wire::WireFd;
 use crate::{detached, kernel, procfs};
 
-/// How often the folder is made: a guest may remove it at the same time.
-const ATTEMPTS: usize = 8;
+/// Maximum number of times that the folder is made: a guest may remove it at the same time.
+const MAX_ATTEMPTS: usize = 8;
 
 /// Makes the container's `/proc` in this process's mount namespace, a copy of the zygote's.
-pub(super) fn make(orders: ViewOrders, _: &OwnedFd) -> Result<(), Failure> {
-    let ViewOrders {
+pub(super) fn make(request: ViewSetup, _: &OwnedFd) -> Result<(), Failure> {
+    let ViewSetup {
         name,
         context,
         proc,
-    } = orders;
-    rename(&name)?;
+    } = request;
+    set_name(&name)?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
     let tree = detached::create(context, attributes).step(|| "make /proc")?;
     procfs::check(&tree).step(|| "make /proc")?;
@@ -53,8 +52,8 @@ pub(super) fn make(orders: ViewOrders, _: &OwnedFd) -> Result<(), Failure> {
     cover::make_read_only(top, &proc.readonly)
 }
 
-/// Takes a copy of it, which is mounted nowhere, from the mount namespace that holds it; enters
-/// that namespace.
+/// Clones it from the mount namespace that holds it, which the process enters. The clone is mounted
+/// nowhere.
 pub(super) fn clone(view: &WireFd) -> Result<OwnedFd, Failure> {
     let step = || "copy the container's /proc";
     move_into_link_name_space(view.as_fd(), Some(LinkNameSpaceType::Mount)).step(step)?;
@@ -64,13 +63,12 @@ pub(super) fn clone(view: &WireFd) -> Result<OwnedFd, Failure> {
     open_tree(CWD, MOUNT_POINT, whole).step(step)
 }
 
-/// Copies the container's mounts into a namespace of this process's own, and mounts the copy there.
-/// A root that is read-only and has no folder for it gets none.
+/// Copies the container's mounts into a mount namespace of this process, and mounts the clone
+/// there, unless the root is read-only and has no folder for it.
 pub(super) fn show(seen: &OwnedFd) -> Result<(), Failure> {
     unshare(CloneFlags::CLONE_NEWNS).step(|| "copy the container's mounts")?;
     let top = root::open()?;
-    // What is mounted on the node goes on to appear in volumes; nothing from here appears in the
-    // container.
+    // Mounts on the node still appear in volumes; mounts made here do not appear in the container.
     let slave = Propagation {
         kind: PropagationKind::Slave,
         reach: Reach::Recursive,
@@ -81,12 +79,12 @@ pub(super) fn show(seen: &OwnedFd) -> Result<(), Failure> {
         .step(|| "mount /proc")
 }
 
-/// The folder `/proc` of a root that the guest can write, made where it is missing; none in a root
-/// that is read-only.
+/// Opens the folder `/proc` of a root that the guest can write, and makes it if it is missing; none
+/// if the root is read-only.
 fn place(top: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
     let step = || "find the folder /proc in the container";
     let name = Path::new(PROC).strip_prefix("/").step(step)?;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         match openat2(
             top,
             name,
@@ -97,8 +95,8 @@ fn place(top: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
             Ok(place) => return Ok(Some(place)),
             Err(Errno::NOENT) => {}
             Err(Errno::LOOP) => {
-                let cause = "it is a symbolic link, and programs are not shown processes through \
-                             one: make it a folder in the image";
+                let cause = "it is a symbolic link, through which /proc is not mounted: make it \
+                             a folder in the image";
                 return Err(Failure::of(step(), cause));
             }
             Err(error) => return Err(error).step(step),

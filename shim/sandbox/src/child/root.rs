@@ -1,6 +1,6 @@
-//! The container's root file system: entered first, so that every path from there on is the
-//! container's and none leads out of it; then mounted upon; then closed. Every lookup starts at a
-//! descriptor of the root.
+//! The container's root file system: entered first, so that every later path is the container's and
+//! none leads out of it; then mounted upon; then closed. Every lookup starts at a descriptor of the
+//! root.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -18,10 +18,10 @@ use crate::plan::{
 use crate::wire::WireFd;
 use crate::{detached, kernel};
 
-/// Makes `rootfs` the root, and leaves the zygote's. Gives the root's folder.
+/// Makes `rootfs` the root, leaves the zygote's, and returns the root's folder.
 pub(super) fn enter(rootfs: WireFd) -> Result<OwnedFd, Failure> {
     let rootfs = rootfs.into_inner();
-    // pivot_root refuses a shared root; nothing that is mounted in here may appear elsewhere.
+    // pivot_root refuses a shared root, and mounts in here must not appear elsewhere.
     let private = Propagation {
         kind: PropagationKind::Private,
         reach: Reach::Recursive,
@@ -92,7 +92,7 @@ pub(super) fn mount(
     Ok(())
 }
 
-/// A new file system in memory, not yet mounted anywhere.
+/// Makes a file system in memory that is mounted nowhere.
 pub(super) fn memory_file_system(
     options: &[TmpfsOption],
     attributes: AttributeChange,
@@ -106,7 +106,7 @@ pub(super) fn memory_file_system(
     )
 }
 
-/// Mounts a tree on a path of the container's, which is made where it is missing.
+/// Mounts a tree on a path of the container, which is made if it is missing.
 pub(super) fn attach(root: &OwnedFd, tree: &OwnedFd, destination: &Path) -> std::io::Result<()> {
     let kind = match FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) {
         FileType::Directory => Kind::Folder,
@@ -115,11 +115,11 @@ pub(super) fn attach(root: &OwnedFd, tree: &OwnedFd, destination: &Path) -> std:
     Ok(cover::attach(tree, target::make(root, destination, kind)?)?)
 }
 
-/// Gives the root's mount what it is to have, when nothing more is mounted or made in it.
+/// Sets the attributes of the root's mount, after the last mount and file was made in it.
 pub(super) fn finish(folder: &OwnedFd, root: &Root) -> Result<(), Failure> {
     kernel::set_mount_attributes(folder, root.attributes, Reach::Single)
         .step(|| "set the attributes of the root")?;
-    // Of this mount alone, whatever the spec says of those below: each of them has its own by now.
+    // Of this mount alone, also if the spec includes those below: each of them has its own by now.
     let own = Propagation {
         reach: Reach::Single,
         ..root.propagation

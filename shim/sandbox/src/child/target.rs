@@ -1,4 +1,4 @@
-//! Where a mount goes: a path of the container's, made where it is missing.
+//! Mount points: paths of the container, made where they are missing.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -10,28 +10,28 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, openat, readlinkat};
 use rustix::io::Errno;
 
-/// What a path is made as where it is missing. The mode of both is 0755.
+/// The kind of file that is made where a path is missing. The mode of both is 0755.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Folder,
     File,
 }
 
-/// Steps on the way to a path: its names, and those of the links on it. More is a loop of links.
-const STEPS: usize = 1024;
+/// Maximum number of steps on the way to a path: its names, and those of the links on it. More is a
+/// loop of links.
+const MAX_STEPS: usize = 1024;
 
-/// Opens the place that `path` leads to below `root`, links followed. What is missing is made, also
-/// where a link leads to something that is missing: images have `/etc/resolv.conf` as a link into
-/// `/run`.
+/// Opens the file or folder that `path` leads to below `root`, links followed. Missing files and
+/// folders are made, also behind a link: images have `/etc/resolv.conf` as a link into `/run`.
 ///
-/// Each name is looked up below the descriptor of its folder, so that neither `..` nor a link leads
-/// out of the root, and what was looked at is what is mounted upon, even if another container
-/// changes a shared volume meanwhile.
+/// Each name is looked up below the descriptor of its folder. So neither `..` nor a link leads out
+/// of the root, and the file that was checked is mounted upon even if another container changes a
+/// shared volume meanwhile.
 pub(super) fn make(root: &OwnedFd, path: &Path, kind: Kind) -> io::Result<OwnedFd> {
-    // The way from the root to where the lookup is.
+    // From the root to the current folder.
     let mut way: Vec<OwnedFd> = Vec::new();
     let mut ahead: VecDeque<OsString> = names(path);
-    for _ in 0..STEPS {
+    for _ in 0..MAX_STEPS {
         let Some(name) = ahead.pop_front() else {
             return way.pop().ok_or_else(|| {
                 io::Error::other("it leads to the root, and nothing is mounted over that")
@@ -63,7 +63,7 @@ pub(super) fn make(root: &OwnedFd, path: &Path, kind: Kind) -> io::Result<OwnedF
             Err(Errno::NOENT) => {
                 let kind = if ahead.is_empty() { kind } else { Kind::Folder };
                 match make_one(folder, &name, kind) {
-                    // Made now, or by another container that mounts the same: looked at in the next
+                    // Made now, or by another container that mounts the same: checked in the next
                     // step.
                     Ok(()) | Err(Errno::EXIST) => ahead.push_front(name),
                     Err(error) => return Err(error.into()),

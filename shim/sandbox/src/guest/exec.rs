@@ -1,4 +1,4 @@
-//! More processes in a container that runs: another guest, or a Linux program of the container's
+//! Further processes in a running container: another guest, or a Linux program of the container's
 //! root.
 
 use std::os::fd::OwnedFd;
@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use container_cgroup::JoinMethod;
 use process_forker::Zygote;
 
-use super::{Birth, Guest, Pending, Stdio, sources};
+use super::{Guest, NewProcess, Pending, Stdio, sources};
 use crate::child;
-use crate::child::orders::{ExecOrders, NativeProgram};
+use crate::child::messages::{ExecSetup, NativeProgram};
 use crate::error::{SandboxError, Step as _};
 use crate::plan::ProcessPlan;
 use crate::wire::WireFd;
@@ -27,7 +27,7 @@ pub struct NewExec<W> {
     /// Its standard streams.
     pub stdio: Stdio,
     /// How it comes into the container's cgroup.
-    pub entrance: JoinMethod,
+    pub join_method: JoinMethod,
 }
 
 /// A Linux program in a guest's container.
@@ -47,11 +47,11 @@ pub struct NewNativeExec {
     /// Its standard streams.
     pub stdio: Stdio,
     /// How it comes into the container's cgroup.
-    pub entrance: JoinMethod,
+    pub join_method: JoinMethod,
 }
 
-/// Forks another guest's process for the container of `inside`; it is ready to start when the
-/// result is. `adopt` is as in [`fork`](super::fork).
+/// Forks another guest's process for the container of `inside`; it can be started when the result
+/// is ready. `join` is as in [`fork`](super::fork).
 ///
 /// # Errors
 /// When it cannot be forked: then nothing of the process is left.
@@ -59,22 +59,22 @@ pub fn exec<W: Workload>(
     zygote: &Zygote,
     inside: &Guest,
     new: NewExec<W>,
-    adopt: impl FnOnce(u32) -> Result<(), String>,
+    join: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<Pending, SandboxError> {
     let NewExec {
         name,
         process,
         workload,
         stdio,
-        entrance,
+        join_method,
     } = new;
-    let birth = birth(&name, child::exec::<W>, entrance, &process);
-    let orders = orders(name, inside, process, stdio, workload)?;
-    Ok(birth.fork(zygote, adopt)?.obey(&orders)?.outside())
+    let new_process = new_process(&name, child::exec::<W>, join_method, &process);
+    let request = request(name, inside, process, stdio, workload)?;
+    Ok(new_process.fork(zygote, join)?.set_up(&request)?.outside())
 }
 
 /// Forks a process for the container of `inside` that will execute a Linux program when it is
-/// started; it is ready when the result is. `adopt` is as in [`fork`](super::fork).
+/// started; it is ready when the result is. `join` is as in [`fork`](super::fork).
 ///
 /// # Errors
 /// As [`exec`]; also when the container's `/proc` cannot be made.
@@ -82,7 +82,7 @@ pub fn exec_native(
     zygote: &Zygote,
     inside: &Guest,
     new: NewNativeExec,
-    adopt: impl FnOnce(u32) -> Result<(), String>,
+    join: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<Pending, SandboxError> {
     let NewNativeExec {
         name,
@@ -91,17 +91,17 @@ pub fn exec_native(
         env,
         cwd,
         stdio,
-        entrance,
+        join_method,
     } = new;
     let view = inside
         .view
         .as_ref()
         .map(|view| view.namespace(zygote, &inside.name))
         .transpose()?;
-    let birth = birth(&name, child::exec_native, entrance, &process);
-    let orders = ExecOrders {
+    let new_process = new_process(&name, child::exec_native, join_method, &process);
+    let request = ExecSetup {
         view,
-        ..orders(
+        ..request(
             name,
             inside,
             process,
@@ -109,31 +109,31 @@ pub fn exec_native(
             NativeProgram { args, env, cwd },
         )?
     };
-    Ok(birth.fork(zygote, adopt)?.obey(&orders)?.outside())
+    Ok(new_process.fork(zygote, join)?.set_up(&request)?.outside())
 }
 
-fn birth(
+fn new_process(
     name: &str,
     entry: fn(OwnedFd) -> u8,
-    entrance: JoinMethod,
+    join_method: JoinMethod,
     process: &ProcessPlan,
-) -> Birth {
-    Birth {
+) -> NewProcess {
+    NewProcess {
         name: name.to_owned(),
         entry,
         namespaces: 0,
-        entrance,
+        join_method,
         oom_score_adj: process.oom_score_adj,
     }
 }
 
-fn orders<P>(
+fn request<P>(
     name: String,
     inside: &Guest,
     process: ProcessPlan,
     stdio: Stdio,
     program: P,
-) -> Result<ExecOrders<P>, SandboxError> {
+) -> Result<ExecSetup<P>, SandboxError> {
     let container = inside
         .pidfd
         .try_clone()
@@ -141,7 +141,7 @@ fn orders<P>(
         .map_err(SandboxError::Host)?;
     let proc = sources::proc_if(sources::is_labelled(&process)).map_err(SandboxError::Host)?;
     let users = sources::shared(inside.users.as_ref()).map_err(SandboxError::Host)?;
-    Ok(ExecOrders {
+    Ok(ExecSetup {
         name,
         container: WireFd::new(container),
         view: None,

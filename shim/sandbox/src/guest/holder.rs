@@ -1,4 +1,4 @@
-//! A process that does nothing but hold a pod's namespaces.
+//! A process that only holds a pod's namespaces.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,20 +6,20 @@ use std::time::Duration;
 use container_cgroup::JoinMethod;
 use process_forker::Zygote;
 
-use super::{Birth, Guest, sources};
+use super::{Guest, NewProcess, sources};
 use crate::child;
-use crate::child::orders::HolderOrders;
+use crate::child::messages::HolderSetup;
 use crate::error::SandboxError;
 use crate::plan::{Namespaces, Sysctl};
 use crate::wire::WireFd;
 
-/// It makes some namespaces, and runs nothing of a pod's.
+/// The process makes some namespaces, and runs nothing of the pod's.
 const HOLDER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What a pod's namespaces are to be.
+/// The namespaces of a pod.
 #[derive(Debug)]
 pub struct NewHolder {
-    /// The pod's id: for messages, and what the process is called.
+    /// The pod's id, for messages and as the name of the process.
     pub name: String,
     /// The user namespace, which exists.
     pub users: PathBuf,
@@ -34,10 +34,10 @@ pub struct NewHolder {
     /// -1000 to 1000, for `/proc/self/oom_score_adj`; none: as inherited.
     pub oom_score_adj: Option<i32>,
     /// How the process comes into its cgroup.
-    pub entrance: JoinMethod,
+    pub join_method: JoinMethod,
 }
 
-/// Forks a process that has the namespaces when it is started, and does nothing then. `adopt` is as
+/// Forks a process that has the namespaces when it is started, and does nothing then. `join` is as
 /// in [`fork`](super::fork).
 ///
 /// # Errors
@@ -45,7 +45,7 @@ pub struct NewHolder {
 pub fn hold(
     zygote: &Zygote,
     new: NewHolder,
-    adopt: impl FnOnce(u32) -> Result<(), String>,
+    join: impl FnOnce(u32) -> Result<(), String>,
 ) -> Result<Guest, SandboxError> {
     let NewHolder {
         name,
@@ -55,17 +55,17 @@ pub fn hold(
         domainname,
         sysctls,
         oom_score_adj,
-        entrance,
+        join_method,
     } = new;
-    let birth = Birth {
+    let new_process = NewProcess {
         name: name.clone(),
         entry: child::holder,
         namespaces: 0,
-        entrance,
+        join_method,
         oom_score_adj,
     };
     let host = SandboxError::Host;
-    let orders = HolderOrders {
+    let request = HolderSetup {
         name,
         users: WireFd::new(sources::namespace("user", &users).map_err(host)?),
         joined: sources::namespaces_to_join(&namespaces).map_err(host)?,
@@ -75,8 +75,8 @@ pub fn hold(
         domainname,
         sysctls,
     };
-    birth
-        .fork(zygote, adopt)?
-        .obey(&orders)?
+    new_process
+        .fork(zygote, join)?
+        .set_up(&request)?
         .wait(HOLDER_TIMEOUT)
 }

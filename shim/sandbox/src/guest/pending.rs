@@ -1,4 +1,4 @@
-//! A process that carries its orders out.
+//! A process that applies its setup request.
 //!
 //! Nothing here waits: the process may be stopped by another one of its container, or its guest's
 //! bytes may have taken it over. Its user waits for the socket to be readable, as long as suits it,
@@ -16,46 +16,46 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 
 use super::Guest;
-use super::reap::Unready;
+use super::reap::ChildGuard;
 use super::view::View;
-use crate::child::orders::{Answer, GO_ON};
+use crate::child::messages::{CONTINUE, SetupReply};
 use crate::error::{SandboxError, Step as _};
 use crate::plan::Proc;
 use crate::wire::{Inbox, write_all};
-use process_forker::Child as Newborn;
+use process_forker::Child;
 
-/// A process that closed its socket counts as ended a moment later; it is not to be taken for one
+/// A process that closed its socket counts as ended a moment later; it must not be taken for one
 /// that was killed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A process that carries its orders out. It is killed when this is dropped.
+/// A process that applies its setup request. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Pending {
     name: String,
     control: Arc<OwnedFd>,
-    newborn: Unready,
+    child: ChildGuard,
     stage: Stage,
     inbox: Inbox,
-    /// Whether the orders could be sent.
+    /// Whether the setup request could be sent.
     sent: io::Result<()>,
     users: Option<OwnedFd>,
     proc: Option<Proc>,
     view: Option<View>,
 }
 
-/// Where a process stands, which decides what it may say.
+/// The stage of a process, which decides the replies that it may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It is the process that will run.
+    /// The process is the one that will run.
     Own,
-    /// It is about to fork that one into a container.
+    /// The process is about to fork that one into a container.
     Outside,
 }
 
-/// How far a process is.
+/// The progress of a process.
 #[derive(Debug)]
 pub enum Progress {
-    /// Not done: it has more to say.
+    /// More replies are to come.
     Pending(Pending),
     /// It waits for its start.
     Ready(Guest),
@@ -65,14 +65,14 @@ impl Pending {
     pub(super) fn new(
         name: String,
         control: OwnedFd,
-        newborn: Unready,
+        child: ChildGuard,
         sent: io::Result<()>,
     ) -> Self {
         let (control, inbox) = (Arc::new(control), Inbox::default());
         Self {
             name,
             control,
-            newborn,
+            child,
             stage: Stage::Own,
             inbox,
             sent,
@@ -82,31 +82,31 @@ impl Pending {
         }
     }
 
-    /// It forks another one.
+    /// Marks that it forks another one.
     pub(super) fn outside(self) -> Self {
         Self {
             stage: Stage::Outside,
-            newborn: self.newborn.with_group(),
+            child: self.child.with_group(),
             ..self
         }
     }
 
-    /// In this user namespace.
+    /// Adds its user namespace.
     pub(super) fn with_users(self, users: Option<OwnedFd>) -> Self {
         Self { users, ..self }
     }
 
-    /// With this `/proc` for Linux programs beside it.
+    /// Adds the plan of the `/proc` for Linux programs beside it.
     pub(super) fn with_proc(self, proc: Option<Proc>) -> Self {
         Self { proc, ..self }
     }
 
-    /// Readable when the process has said something, or has ended.
+    /// Returns the socket, which is readable when the process has replied or has ended.
     pub fn socket(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.control)
     }
 
-    /// Takes what the process has said so far, and waits for nothing.
+    /// Handles the replies so far, and does not block.
     ///
     /// # Errors
     /// When a step failed, the workload refuses, or the process has ended: then nothing of it is
@@ -116,25 +116,26 @@ impl Pending {
             let (bytes, descriptor) = match self.inbox.receive(&*self.control) {
                 Ok(Some(arrived)) => arrived,
                 Ok(None) if self.sent.is_ok() => return Ok(Progress::Pending(self)),
-                Ok(None) => return Err(self.died_of_silence()),
+                Ok(None) => return Err(self.not_set_up()),
                 Err(error) => return Err(self.died(&error)),
             };
             match (self.stage, rmp_serde::from_slice(&bytes)) {
-                (Stage::Own, Ok(Answer::Entered)) => self.entered(descriptor),
-                (Stage::Outside, Ok(Answer::Born(number))) => self = self.born(number)?,
-                (Stage::Own, Ok(Answer::Ready(told))) => {
-                    return Ok(Progress::Ready(self.ready(told)));
+                (Stage::Own, Ok(SetupReply::Entered)) => self.entered(descriptor),
+                (Stage::Outside, Ok(SetupReply::Forked(number))) => self = self.forked(number)?,
+                (Stage::Own, Ok(SetupReply::Ready(description))) => {
+                    return Ok(Progress::Ready(self.ready(description)));
                 }
-                (Stage::Own, Ok(Answer::Refused(text))) => return Err(SandboxError::Refused(text)),
-                (_, Ok(Answer::Failed(failure))) => return Err(SandboxError::Setup(failure)),
+                (Stage::Own, Ok(SetupReply::Refused(text))) => {
+                    return Err(SandboxError::Refused(text));
+                }
+                (_, Ok(SetupReply::Failed(failure))) => return Err(SandboxError::Setup(failure)),
                 (_, Ok(_)) => return Err(self.died(&io::Error::other("it does not fit its stage"))),
                 (_, Err(error)) => return Err(self.died(&io::Error::other(error))),
             }
         }
     }
 
-    /// Waits until it is ready, and blocks meanwhile: for processes that run nothing of a
-    /// container's.
+    /// Blocks until it is ready: for processes that run nothing of a container's.
     ///
     /// # Errors
     /// As [`Pending::advance`], and when it takes longer than `timeout`.
@@ -163,12 +164,12 @@ impl Pending {
         }
     }
 
-    /// Gives up a process that took longer than `timeout`.
+    /// Kills a process that took longer than `timeout`.
     pub fn time_out(self, timeout: Duration) -> SandboxError {
-        let wait = std::fs::read_to_string(format!("/proc/{}/wchan", self.newborn.pid()))
+        let wait = std::fs::read_to_string(format!("/proc/{}/wchan", self.child.pid()))
             .unwrap_or_default();
         let name = self.name.clone();
-        self.newborn.end(Duration::ZERO);
+        self.child.end(Duration::ZERO);
         SandboxError::TimedOut {
             name,
             seconds: timeout.as_secs(),
@@ -176,14 +177,15 @@ impl Pending {
         }
     }
 
-    /// Gives up a process that nobody waits for any more.
+    /// Kills the process after its request was cancelled.
     pub fn cancel(self) -> SandboxError {
         let name = self.name.clone();
-        self.newborn.end(Duration::ZERO);
+        self.child.end(Duration::ZERO);
         SandboxError::Cancelled { name }
     }
 
-    /// A container's first process reports this once, before anything of its guest is read.
+    /// Takes the context of a `/proc`. A container's first process sends it once, before anything of
+    /// its guest is read.
     fn entered(&mut self, context: Option<OwnedFd>) {
         let proc = self.proc.take();
         if let (Some(context), Some(proc)) = (context, proc) {
@@ -191,67 +193,67 @@ impl Pending {
         }
     }
 
-    /// The process is born in its container, and the one that forked it there ends.
-    fn born(mut self, number: u32) -> Result<Self, SandboxError> {
-        let born = match self.child(number) {
-            Ok(born) => born,
+    /// Goes on with the process that was forked into the container; the one that forked it ends.
+    fn forked(mut self, number: u32) -> Result<Self, SandboxError> {
+        let forked = match self.child(number) {
+            Ok(forked) => forked,
             Err(error) => return Err(self.died(&error)),
         };
-        std::mem::replace(&mut self.newborn, Unready::new(born)).leave();
+        std::mem::replace(&mut self.child, ChildGuard::new(forked)).leave();
         self.stage = Stage::Own;
-        // If it is gone, its socket says so.
-        let _ = write_all(&*self.control, &[GO_ON]);
+        // If it has ended, its socket is closed.
+        let _ = write_all(&*self.control, &[CONTINUE]);
         Ok(self)
     }
 
-    /// The process of this number, if it can be nothing but what this one forked: its setsid holds
-    /// for both. A program of the container that took the new process over could send any number.
-    fn child(&self, number: u32) -> io::Result<Newborn> {
+    /// Opens the process of this number, if it can only be the one that this one forked: setsid
+    /// of this one holds for both. A program that took the process over could send any number.
+    fn child(&self, number: u32) -> io::Result<Child> {
         let pid = |number: u32| {
             i32::try_from(number)
                 .ok()
                 .and_then(Pid::from_raw)
                 .ok_or(Errno::SRCH)
         };
-        let (leader, pid) = (pid(self.newborn.pid())?, pid(number)?);
-        // First: then the number stays that of this process, or of none.
+        let (leader, pid) = (pid(self.child.pid())?, pid(number)?);
+        // First: from here on the number is that of this process, or of none.
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        // Of a process that is not seen from here it is 0.
+        // It is 0 of a process that is not visible from here.
         let of = getsid(Some(nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get())))?;
         if pid == leader || of.as_raw() != leader.as_raw_nonzero().get() {
             return Err(io::Error::other(format!(
                 "{number} is not the process that it forked"
             )));
         }
-        // Fails for what is no child of this process.
+        // Fails unless it is a child of this process.
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), look))?;
-        Ok(Newborn { pid: number, pidfd })
+        Ok(Child { pid: number, pidfd })
     }
 
-    fn ready(self, told: Option<String>) -> Guest {
+    fn ready(self, description: Option<String>) -> Guest {
         let Self {
             name,
             control,
-            newborn,
+            child,
             users,
             view,
             ..
         } = self;
-        let Newborn { pid, pidfd } = newborn.into_ready();
+        let Child { pid, pidfd } = child.into_ready();
         Guest {
             name,
             pid,
             pidfd,
             control: Mutex::new(Some(control)),
-            told,
+            description,
             users,
             view,
             was_killed: false,
         }
     }
 
-    /// How it ended, given that its socket had nothing to say but `error`.
+    /// Returns how it ended, after its socket failed with `error`.
     fn died(self, error: &io::Error) -> SandboxError {
         let gone = matches!(
             error.kind(),
@@ -259,20 +261,20 @@ impl Pending {
                 | io::ErrorKind::ConnectionReset
                 | io::ErrorKind::BrokenPipe
         );
-        if gone && self.newborn.was_killed(EXIT_TIMEOUT) {
+        if gone && self.child.was_killed(EXIT_TIMEOUT) {
             return SandboxError::Killed(Killed(Box::new(self)));
         }
         let name = self.name.clone();
-        let how = match self.newborn.end(Duration::ZERO) {
-            _ if !gone => format!("its answer makes no sense ({error})"),
+        let how = match self.child.end(Duration::ZERO) {
+            _ if !gone => format!("its reply is not valid ({error})"),
             Some(end) => end,
             None => "it ended".to_owned(),
         };
         SandboxError::Died { name, how }
     }
 
-    /// It was not given its orders, and said nothing.
-    fn died_of_silence(self) -> SandboxError {
+    /// Returns the error of a process that got no setup request and sent no reply.
+    fn not_set_up(self) -> SandboxError {
         let name = self.name.clone();
         let why = self
             .sent
@@ -280,9 +282,9 @@ impl Pending {
             .err()
             .map(ToString::to_string)
             .unwrap_or_default();
-        let how = match self.newborn.end(EXIT_TIMEOUT) {
+        let how = match self.child.end(EXIT_TIMEOUT) {
             Some(end) => end,
-            None => format!("its orders could not be sent ({why})"),
+            None => format!("its setup request could not be sent ({why})"),
         };
         SandboxError::Died { name, how }
     }
@@ -294,7 +296,7 @@ impl Pending {
 pub struct Killed(Box<Pending>);
 
 impl Killed {
-    /// Returns the process as one that can be started, and whose exit the caller waits for.
+    /// Returns the process as a guest, for a caller that waits for its exit.
     pub fn into_guest(self) -> Guest {
         Guest {
             control: Mutex::default(),

@@ -1,4 +1,5 @@
-//! What the host opens for a container's process, which sees none of the host's files.
+//! Namespaces, mounts and files that the host opens for a container's process, which sees none of
+//! the node's files.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -7,7 +8,7 @@ use std::path::Path;
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
-use crate::child::orders::Joined;
+use crate::child::messages::NamespaceFile;
 use crate::error::{Failure, Step as _};
 use crate::kernel;
 use crate::plan::{
@@ -16,10 +17,10 @@ use crate::plan::{
 use crate::procfs;
 use crate::wire::WireFd;
 
-/// `CLONE_NEW*` of what a container's first process gets new.
+/// Returns the `CLONE_NEW*` of the namespaces that a container's first process is forked with.
 ///
-/// Not the cgroup namespace: its root is the cgroup in which the process is when it makes it, and
-/// on version 1 it comes into its cgroup by itself, later.
+/// Not the cgroup namespace: its root is the cgroup of the process when it is made, and on version 1
+/// the process joins its cgroup later.
 pub(super) fn namespaces_to_make(namespaces: &Namespaces) -> u64 {
     let Namespaces {
         net,
@@ -41,7 +42,7 @@ pub(super) fn namespaces_to_make(namespaces: &Namespaces) -> u64 {
 }
 
 /// Opens the namespaces that a container's first process joins.
-pub(super) fn namespaces_to_join(namespaces: &Namespaces) -> Result<Vec<Joined>, Failure> {
+pub(super) fn namespaces_to_join(namespaces: &Namespaces) -> Result<Vec<NamespaceFile>, Failure> {
     let Namespaces {
         net,
         ipc,
@@ -57,7 +58,7 @@ pub(super) fn namespaces_to_join(namespaces: &Namespaces) -> Result<Vec<Joined>,
     ] {
         if let Namespace::Join(path) = namespace {
             let file = WireFd::new(self::namespace(what, path)?);
-            joined.push(Joined {
+            joined.push(NamespaceFile {
                 name: format!("{what} namespace {}", path.display()),
                 file,
             });
@@ -73,8 +74,8 @@ pub(super) fn namespace(kind: &str, path: &Path) -> Result<OwnedFd, Failure> {
         .step(|| format!("open the {kind} namespace {}", path.display()))
 }
 
-/// Clones the sources of bind mounts, with the attributes that they shall have: one for each mount,
-/// in order.
+/// Clones the sources of bind mounts, with the attributes of the mounts: one for each mount, in
+/// order.
 pub(super) fn mounts(
     mounts: &[GuestMount],
     users: Option<&OwnedFd>,
@@ -127,7 +128,7 @@ pub(crate) fn users(users: &UserNamespace) -> Result<OwnedFd, Failure> {
     namespace("user", &users.path)
 }
 
-/// Another descriptor of it, for another process.
+/// Duplicates its descriptor, for another process.
 pub(super) fn shared(users: Option<&OwnedFd>) -> Result<Option<WireFd>, Failure> {
     users
         .map(|users| {
@@ -139,16 +140,15 @@ pub(super) fn shared(users: Option<&OwnedFd>) -> Result<Option<WireFd>, Failure>
         .transpose()
 }
 
-/// A view of `/proc` for a process whose set-up writes there; the process closes it when that is
-/// done.
+/// Opens the node's `/proc` for a set-up that writes there; the process closes it after that.
 pub(super) fn proc_if(needed: bool) -> Result<Option<WireFd>, Failure> {
     needed
         .then(|| procfs::open().map(WireFd::new).step(|| "open /proc"))
         .transpose()
 }
 
-/// Whether the process takes a label of AppArmor's or SELinux's: that is written to a file of
-/// `/proc`.
+/// Returns whether the process takes a label of AppArmor's or SELinux's, which is written to a file
+/// of `/proc`.
 pub(super) fn is_labelled(process: &ProcessPlan) -> bool {
     process.apparmor.is_some() || process.selinux.is_some()
 }

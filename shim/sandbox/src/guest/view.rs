@@ -1,22 +1,22 @@
-//! The `/proc` that Linux programs beside a guest see: made when the first of them is started, and
-//! kept with the container.
+//! The `/proc` of Linux programs beside a guest: made when the first of them is started, and kept
+//! with the container.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use container_cgroup::JoinMethod;
 use process_forker::Zygote;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::Birth;
+use super::NewProcess;
 use crate::child;
-use crate::child::orders::ViewOrders;
+use crate::child::messages::ViewSetup;
 use crate::error::{Failure, SandboxError, Step as _};
 use crate::plan::Proc;
 use crate::wire::WireFd;
 
-/// The process that makes it runs nothing of a container's, and makes some mounts.
+/// The process makes some mounts, and runs nothing of the container's.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The `/proc` of a container.
@@ -34,23 +34,22 @@ enum State {
 }
 
 impl View {
-    /// One that is not made yet, from the context that a process in the container's pid namespace
-    /// opened.
+    /// Keeps the context that a process in the container's pid namespace opened, to make it later.
     pub(super) fn new(context: OwnedFd, proc: Proc) -> Self {
         Self(Mutex::new(State::Context(context, proc)))
     }
 
-    /// The mount namespace in which it is mounted.
+    /// Returns the mount namespace in which it is mounted, after making it if this is the first use.
     pub(super) fn namespace(&self, zygote: &Zygote, name: &str) -> Result<WireFd, SandboxError> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = failures::lock_ignoring_poison(&self.0);
         let step = || format!("refer to the /proc of {name}");
         if let State::Context(context, proc) = &*state {
-            // The context and its descriptor stay, as long as it is not known to be used up.
+            // The context stays until it is known to be used up.
             let context = context.try_clone().step(step).map_err(SandboxError::Host)?;
             *state = match make(zygote, name, context, proc.clone()) {
                 Ok(namespace) => State::Made(namespace),
                 Err(SandboxError::Setup(failure)) => State::Failed(failure),
-                // The zygote was lost before it made the process: the next one can.
+                // The process was not forked, so it can be tried again.
                 Err(error) => return Err(error),
             };
         }
@@ -72,22 +71,22 @@ fn make(
     context: OwnedFd,
     proc: Proc,
 ) -> Result<OwnedFd, SandboxError> {
-    let birth = Birth {
+    let new_process = NewProcess {
         name: name.to_owned(),
         entry: child::view,
         namespaces: u64::from(libc::CLONE_NEWNS.unsigned_abs()),
         // Beside the zygote: it ends at once.
-        entrance: JoinMethod::Tasks(Vec::new()),
+        join_method: JoinMethod::Tasks(Vec::new()),
         oom_score_adj: None,
     };
-    let orders = ViewOrders {
+    let request = ViewSetup {
         name: name.to_owned(),
         context: WireFd::new(context),
         proc,
     };
-    let maker = birth
+    let maker = new_process
         .fork(zygote, |_| Ok(()))?
-        .obey(&orders)?
+        .set_up(&request)?
         .wait(VIEW_TIMEOUT)?;
     let file = format!("/proc/{}/ns/mnt", maker.pid());
     let namespace = openat(

@@ -1,4 +1,4 @@
-//! What the host tells a container's process, and what the process answers.
+//! Setup requests, which the host sends to a container's process, and the replies of the process.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,20 @@ use crate::guest::Stdio;
 use crate::plan::{Namespaces, Plan, Proc, ProcessPlan, Sysctl};
 use crate::wire::{WireFd, truncated};
 
-/// What the host sends to start a process that is ready.
+/// The byte that starts a process that is ready.
 pub(crate) const START: u8 = b's';
-/// What the host sends to a process that was born in a container, when it knows it.
-pub(crate) const GO_ON: u8 = b'g';
+/// The byte that the host sends to a process that was forked into a container, once the host has a
+/// handle of it.
+pub(crate) const CONTINUE: u8 = b'g';
 
-/// For a container's first process.
+/// The setup request for a container's first process.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct ContainerOrders<W> {
+pub(crate) struct ContainerSetup<W> {
     pub(crate) name: String,
     pub(crate) plan: Plan,
     /// Namespaces to join.
-    pub(crate) joined: Vec<Joined>,
-    /// The tree to mount for each of the plan's mounts; none for one that has no source.
+    pub(crate) joined: Vec<NamespaceFile>,
+    /// The tree to mount for each of the plan's mounts; none for a mount without a source.
     pub(crate) sources: Vec<Option<WireFd>>,
     /// The root file system's mount.
     pub(crate) rootfs: WireFd,
@@ -33,9 +34,9 @@ pub(crate) struct ContainerOrders<W> {
     pub(crate) workload: W,
 }
 
-/// For a process that joins a container.
+/// The setup request for a process that joins a container.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct ExecOrders<P> {
+pub(crate) struct ExecSetup<P> {
     pub(crate) name: String,
     /// The container's first process.
     pub(crate) container: WireFd,
@@ -50,15 +51,15 @@ pub(crate) struct ExecOrders<P> {
     pub(crate) program: P,
 }
 
-/// For a process that does nothing but hold a pod's namespaces.
+/// The setup request for a process that does nothing but hold a pod's namespaces.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct HolderOrders {
+pub(crate) struct HolderSetup {
     pub(crate) name: String,
     /// The pod's user namespace.
     pub(crate) users: WireFd,
-    /// Its other namespaces that exist.
-    pub(crate) joined: Vec<Joined>,
-    /// Those that do not.
+    /// Other namespaces that exist.
+    pub(crate) joined: Vec<NamespaceFile>,
+    /// Namespaces that do not exist yet.
     pub(crate) namespaces: Namespaces,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
@@ -75,10 +76,10 @@ pub(crate) struct NativeProgram {
     pub(crate) cwd: PathBuf,
 }
 
-/// For a process that does nothing but make the `/proc` of a container in a mount namespace of its
-/// own.
+/// The setup request for a process that does nothing but make the `/proc` of a container in a mount
+/// namespace of its own.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct ViewOrders {
+pub(crate) struct ViewSetup {
     pub(crate) name: String,
     /// The context of the file system, which the container's first process opened in its pid
     /// namespace.
@@ -86,15 +87,15 @@ pub(crate) struct ViewOrders {
     pub(crate) proc: Proc,
 }
 
-/// A namespace to join.
+/// An opened namespace to join.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct Joined {
+pub(crate) struct NamespaceFile {
     /// Kind and path, for messages.
     pub(crate) name: String,
     pub(crate) file: WireFd,
 }
 
-/// [`Stdio`] on its way.
+/// [`Stdio`] as it crosses into the process.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct WireStdio {
     pub(crate) stdin: Option<WireFd>,
@@ -126,15 +127,15 @@ impl From<Stdio> for WireStdio {
     }
 }
 
-/// What a process says of its set-up.
+/// A process's report on its set-up.
 #[derive(Serialize, Deserialize)]
-pub(crate) enum Answer {
+pub(crate) enum SetupReply {
     /// A container's first process has entered its root. With it comes the context of a `/proc`.
     Entered,
-    /// A process that exec adds is confined and was born in the container, with this number on the
-    /// node. The process that reports this ends.
-    Born(u32),
-    /// It waits for its start, and says this of its workload.
+    /// A process that exec adds is confined and was forked into the container, with this number on
+    /// the node. The process that reports this ends.
+    Forked(u32),
+    /// It waits for its start; with a description of its workload.
     Ready(Option<String>),
     /// A step failed.
     Failed(Failure),
@@ -142,12 +143,12 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
-impl Answer {
-    /// As much of it as the host listens to.
-    pub(crate) fn fitting(self) -> Self {
+impl SetupReply {
+    /// Cuts its texts to what the host accepts.
+    pub(crate) fn truncated(self) -> Self {
         match self {
-            Self::Entered | Self::Born(_) => self,
-            Self::Ready(told) => Self::Ready(told.map(truncated)),
+            Self::Entered | Self::Forked(_) => self,
+            Self::Ready(description) => Self::Ready(description.map(truncated)),
             Self::Failed(failure) => Self::Failed(failure.truncated()),
             Self::Refused(text) => Self::Refused(truncated(text)),
         }

@@ -1,29 +1,30 @@
 //! A process that exec adds to a container: confined outside of the container's pid namespace, and
-//! then born inside it.
+//! then forked into it.
 //!
 //! ```text
 //! host                          first process, outside                 second process, inside
-//!  │ orders ───────────────────► │ namespaces, privileges, filters       │
+//!  │ setup request ────────────► │ namespaces, privileges, filters       │
 //!  │ ◄────────────── its number  │ clone(CLONE_PARENT) ────────────────► │ waits
 //!  │ waits for its end           └ ends                                  │
-//!  │ go on ────────────────────────────────────────────────────────────► │ setsid, prepare
+//!  │ continue ─────────────────────────────────────────────────────────► │ setsid, prepare
 //!  │ ◄──────────────────────────────────────────────────────────── ready │
 //!  │ start ────────────────────────────────────────────────────────────► │ run
 //! ```
 //!
 //! A program in the container can signal every process of its pid namespace, and with
-//! `CAP_SYS_PTRACE` attach to it. So what is born there has its orders, and is allowed no more than
-//! the program that it is to run. The bytes of a guest are read in the second process: outside,
-//! what takes an engine over could signal processes of the node.
+//! `CAP_SYS_PTRACE` attach to it. So a process that is forked there has its setup request, and no
+//! more privileges than the program that it is to run. The bytes of a guest are read in the second
+//! process: outside, code that takes an engine over could signal processes of the node.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use serde::de::DeserializeOwned;
 
-use super::orders::{Answer, ExecOrders, GO_ON, NativeProgram};
+use super::messages::{CONTINUE, ExecSetup, NativeProgram, SetupReply};
 use super::{
-    NEVER_RAN, Streams, await_orders, finish, is_told, powers, proc, rename, report, take_streams,
+    NEVER_RAN, Streams, finish, privileges, proc, receive_setup, receives, report, set_name,
+    take_streams,
 };
 use crate::error::{Failure, Step as _};
 use crate::kernel;
@@ -31,30 +32,30 @@ use crate::plan::{NoNewPrivileges, ProcessPlan};
 use crate::seccomp::{Pass, SeccompFilter};
 use crate::wire::WireFd;
 
-/// A process that is allowed no more than what it is to run, but for what the pass lets through.
+/// A process with no more privileges than its program, except for the calls that the pass allows.
 pub(super) struct Confined<P> {
     program: P,
     streams: Streams,
     pass: Pass,
-    /// Where the C library keeps the number of the thread.
+    /// The address at which the C library keeps the number of the thread.
     tid_address: Option<u64>,
-    /// The filter that the process takes when it needs the pass no more; none where it executes a
+    /// The filter that the process installs after its last use of the pass; none if it executes a
     /// program, which does not know the pass.
     closing: Option<SeccompFilter>,
 }
 
-/// The life of both processes.
-pub(super) fn live<O: DeserializeOwned, P, R>(
+/// Runs both processes.
+pub(super) fn run_process<O: DeserializeOwned, P, R>(
     control: OwnedFd,
     enter: fn(O) -> Result<Confined<P>, Failure>,
     prepare: fn(P) -> Result<R, String>,
-    tell: fn(&R) -> Option<String>,
+    describe: fn(&R) -> Option<String>,
     run: fn(R) -> u8,
 ) -> u8 {
-    let confined = match await_orders(&control).and_then(enter) {
+    let confined = match receive_setup(&control).and_then(enter) {
         Ok(confined) => confined,
         Err(failure) => {
-            report(&control, Answer::Failed(failure), None);
+            report(&control, SetupReply::Failed(failure), None);
             return NEVER_RAN;
         }
     };
@@ -62,29 +63,29 @@ pub(super) fn live<O: DeserializeOwned, P, R>(
         .step(|| "fork the process into the container (has the container ended?)")
     {
         Ok(Some(number)) => {
-            report(&control, Answer::Born(number), None);
+            report(&control, SetupReply::Forked(number), None);
             0
         }
         Ok(None) => {
-            if !is_told(&control, GO_ON) {
+            if !receives(&control, CONTINUE) {
                 return NEVER_RAN;
             }
             match settle(&confined) {
-                Ok(()) => finish(control, confined.program, prepare, tell, run),
+                Ok(()) => finish(control, confined.program, prepare, describe, run),
                 Err(failure) => {
-                    report(&control, Answer::Failed(failure), None);
+                    report(&control, SetupReply::Failed(failure), None);
                     NEVER_RAN
                 }
             }
         }
         Err(failure) => {
-            report(&control, Answer::Failed(failure), None);
+            report(&control, SetupReply::Failed(failure), None);
             NEVER_RAN
         }
     }
 }
 
-/// What a process loses when it is forked, or has in its own pid namespace alone.
+/// Sets what a fork resets, and what can be set only in the process's own pid namespace.
 fn settle<P>(confined: &Confined<P>) -> Result<(), Failure> {
     let Confined {
         streams,
@@ -104,19 +105,19 @@ fn settle<P>(confined: &Confined<P>) -> Result<(), Failure> {
 }
 
 /// Enters a container as another guest.
-pub(super) fn enter_guest<W>(orders: ExecOrders<W>) -> Result<Confined<W>, Failure> {
-    enter(orders)
+pub(super) fn enter_guest<W>(request: ExecSetup<W>) -> Result<Confined<W>, Failure> {
+    enter(request)
 }
 
 /// Enters a container as a Linux program.
 pub(super) fn enter_native(
-    orders: ExecOrders<NativeProgram>,
+    request: ExecSetup<NativeProgram>,
 ) -> Result<Confined<NativeProgram>, Failure> {
-    enter(orders)
+    enter(request)
 }
 
-fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
-    let ExecOrders {
+fn enter<P>(request: ExecSetup<P>) -> Result<Confined<P>, Failure> {
+    let ExecSetup {
         name,
         container,
         view,
@@ -125,9 +126,9 @@ fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
         stdio,
         process,
         program,
-    } = orders;
-    rename(&name)?;
-    // Out of the zygote's group, which ends as a whole when the zygote is lost.
+    } = request;
+    set_name(&name)?;
+    // Out of the zygote's group, which is killed as a whole when the zygote is lost.
     rustix::process::setsid().step(|| "begin a group of processes")?;
     let streams = take_streams(stdio)?;
     let seen = view.as_ref().map(proc::clone).transpose()?;
@@ -141,7 +142,7 @@ fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
         Pass::new().step(|| "draw a random number")?,
         process_forker::tid_address(),
     );
-    powers::reduce(&process, proc, users, Some(pass))?;
+    privileges::apply(&process, proc, users, Some(pass))?;
     Ok(Confined {
         program,
         streams,
@@ -152,12 +153,12 @@ fn enter<P>(orders: ExecOrders<P>) -> Result<Confined<P>, Failure> {
 }
 
 fn closing(process: &ProcessPlan, pass: Pass) -> Option<SeccompFilter> {
-    // Without it a process may install no filter once its privileges are gone.
+    // Without no_new_privs a process cannot install a filter after its privileges were dropped.
     let can = process.no_new_privileges == NoNewPrivileges::Set && !process.filters.is_empty();
     can.then(|| SeccompFilter::closing_gate(pass))
 }
 
-/// Joins a container; its pid namespace is for the children alone.
+/// Joins the container's namespaces; its pid namespace is entered by the next fork.
 fn join(container: &WireFd) -> Result<(), Failure> {
     let all = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::NETWORK

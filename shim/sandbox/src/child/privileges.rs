@@ -1,4 +1,4 @@
-//! What the process is allowed: limits, labels, identity, capabilities, filters.
+//! The privileges of the process: limits, labels, identity, capabilities, filters.
 
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Rlimit as KernelRlimit, set_dumpable_behavior, setrlimit};
@@ -9,22 +9,22 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::{die_with_host, place, users};
+use super::{die_with_host, namespaces, users};
 use crate::error::{Failure, Step as _};
 use crate::plan::{CapabilitySets, NoNewPrivileges, ProcessPlan};
 use crate::seccomp::{Pass, SeccompFilter};
 use crate::wire::WireFd;
 
-/// Takes from the process all that it is not to have. The order is that of need: what a later step
-/// needs goes after it. The pod's users come first: whose powers are taken is theirs. With a
+/// Applies the plan's privileges to the process. A privilege that a later step needs is dropped
+/// after it. The pod's user namespace is entered first: the privileges are those in it. With a
 /// `pass`, filters are installed behind its gate.
-pub(super) fn reduce(
+pub(super) fn apply(
     plan: &ProcessPlan,
     proc: Option<WireFd>,
     users: Option<WireFd>,
     pass: Option<Pass>,
 ) -> Result<(), Failure> {
-    // The host wrote `oom_score_adj`, before the process had its orders.
+    // The host wrote `oom_score_adj` before it sent the setup request.
     let ProcessPlan {
         oom_score_adj: _,
         rlimits,
@@ -55,32 +55,32 @@ pub(super) fn reduce(
         })?;
     }
     if let Some(profile) = apparmor {
-        place::write(
+        namespaces::write_proc(
             proc.as_ref(),
             "thread-self/attr/apparmor/current",
             &format!("changeprofile {profile}"),
         )?;
     }
     if let Some(label) = selinux {
-        place::write(proc.as_ref(), "thread-self/attr/current", label)?;
+        namespaces::write_proc(proc.as_ref(), "thread-self/attr/current", label)?;
     }
     drop(proc);
     if let Some(users) = users {
         users::enter(&users)?;
     }
     match no_new_privileges {
-        // Then a filter takes CAP_SYS_ADMIN, which is about to go.
+        // Then installing a filter takes CAP_SYS_ADMIN, which is about to be dropped.
         NoNewPrivileges::Unset => install(filters, pass)?,
         NoNewPrivileges::Set => set_no_new_privs(true).step(|| "forbid new privileges")?,
     }
     drop_from_bounding_set(capabilities.bounding)?;
     set_keep_capabilities(true).step(|| "keep capabilities over the change of user")?;
     become_user(*uid, *gid, groups)?;
-    set_keep_capabilities(false).step(|| "keep capabilities no longer")?;
+    set_keep_capabilities(false).step(|| "stop keeping capabilities")?;
     set_sets(*capabilities)?;
     rustix::process::umask(Mode::from_raw_mode(*umask));
     die_with_host()?;
-    // The change of user left that to a setting of the node.
+    // The change of user left this to a setting of the node.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "forbid dumps of the process")?;
     match no_new_privileges {
         NoNewPrivileges::Unset => Ok(()),
@@ -88,7 +88,7 @@ pub(super) fn reduce(
     }
 }
 
-/// Takes an identity.
+/// Changes the user, the group and the additional groups.
 pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Failure> {
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     set_thread_groups(&groups).step(|| "set the additional groups")?;
@@ -109,15 +109,15 @@ fn install(filters: &[SeccompFilter], pass: Option<Pass>) -> Result<(), Failure>
     Ok(())
 }
 
-/// All that the kernel knows, also what was added after this was written, but those in `kept`.
+/// Drops all capabilities that the kernel knows, including later ones, except those in `kept`.
 fn drop_from_bounding_set(kept: u64) -> Result<(), Failure> {
-    // The kernel says of a number that it does not know that it is invalid.
+    // For a number that it does not know the kernel returns an error.
     for number in
         (0..u64::BITS).take_while(|&number| capability_is_in_bounding_set(one(number)).is_ok())
     {
         if kept & one(number).bits() == 0 {
             remove_capability_from_bounding_set(one(number))
-                .step(|| format!("give up capability {number} for good"))?;
+                .step(|| format!("drop capability {number} from the bounding set"))?;
         }
     }
     Ok(())
