@@ -97,7 +97,12 @@ impl GuestModule {
     /// Sets the digest that the guest's process reported, if none is known.
     #[must_use]
     pub(crate) fn with_reported_digest(self, process: &guest_sandbox::Guest) -> Self {
-        let reported = || process.description().and_then(digest::checked).map(str::to_owned);
+        let reported = || {
+            process
+                .description()
+                .and_then(digest::checked)
+                .map(str::to_owned)
+        };
         Self {
             digest: self.digest.or_else(reported),
             ..self

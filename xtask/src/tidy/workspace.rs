@@ -84,6 +84,11 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "wasmedge-host",
+        to: "process-forker",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-host",
         to: "shim-protocol",
         kind: Kind::Normal,
     },
@@ -100,6 +105,21 @@ const ARROWS: &[Arrow] = &[
     Arrow {
         from: "guest-sandbox",
         to: "container-cgroup",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "guest-sandbox",
+        to: "process-forker",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "process-forker",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "native-container",
+        to: "process-forker",
         kind: Kind::Normal,
     },
     Arrow {
