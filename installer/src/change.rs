@@ -185,7 +185,7 @@ pub fn remove_empty_folders(
 /// A file's path, its content (none if it is to be absent) and its access rights.
 type Content = (NodePath, Option<String>, Option<FileAccess>);
 
-/// Writes the files whose content differs. The record says so before the first one.
+/// Writes the files with a different content. The record has the write before the first one.
 fn write(
     installation: &Installation<'_>,
     record: &mut Record,

@@ -23,14 +23,14 @@
 //! A node may have two runtimes, and either may be removed first. So an edit does not depend on
 //! other edits: each handler is one block of text with a first and a last line of its own, and all
 //! handlers share one entry among the imports, which is removed with the last of them. Removing a
-//! text leaves every other byte as it is. Only if somebody edited inside a block, the file is
+//! text leaves every other byte as it is. Only if a block was edited, the file is
 //! parsed as TOML and our table is removed from the document.
 //!
 //! # Placement
 //!
 //! | containerd | main file | handler's file |
 //! |---|---|---|
-//! | 1.x | any | the main file: an imported file would replace the whole section of CRI, runc included |
+//! | 1.x | any | the main file: an imported file would replace CRI's section, runc included |
 //! | 1.x | imports a file with a section of CRI | that file, for the same reason |
 //! | 2.0 and later | imports a folder below its own | a drop-in there |
 //! | 2.0 and later | any other | a drop-in in `wasmedge-runtime.d` beside it, and an entry among its imports |

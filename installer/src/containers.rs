@@ -41,7 +41,7 @@ pub struct RunningContainer {
 /// A running pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RunningPod {
-    /// The identifier of its sandbox, or of a container whose sandbox is gone.
+    /// The identifier of its sandbox, or of a container without a sandbox.
     pub id: String,
     /// The handler that it was created with, empty for the default one; none if that is not known
     /// any more.
@@ -66,7 +66,7 @@ pub struct RunningWorkloads {
     pub settings: Option<ContainerdSettings>,
     /// The pods.
     pub pods: Vec<RunningPod>,
-    /// Containers of any namespace whose runtime is named by a program's path.
+    /// Containers of any namespace with a program's path as runtime.
     pub containers: Vec<RunningContainer>,
 }
 

@@ -184,7 +184,7 @@ impl Cri {
         Ok(())
     }
 
-    /// Lists the containers with these labels, also those whose sandbox is gone.
+    /// Lists the containers with these labels, also those without a sandbox.
     pub(crate) async fn containers(
         &self,
         labels: BTreeMap<String, String>,

@@ -102,8 +102,8 @@ pub enum FetchError {
     },
     /// The bytes have another digest.
     #[error(
-        "{origin} has SHA-256 {found}, expected {expected}: correct the digest, or do not trust the \
-         source"
+        "{origin} has SHA-256 {found}, expected {expected}: correct the digest, or do not trust \
+         the source"
     )]
     Digest {
         /// The source.

@@ -2,7 +2,7 @@
 //! other installer came.
 //!
 //! The installer starts it before the first byte of containerd's configuration is changed
-//! ([`crate::guard_unit`]). It then looks once a second:
+//! ([`crate::guard_unit`]). It then polls once a second:
 //!
 //! ```text
 //! the attempt is not pending in the record ───────────────► it ends: nothing to do
@@ -11,7 +11,7 @@
 //!                          for UNFINISHED_TIMEOUT ────────► it rolls back: no installer came
 //! the lock is free and containerd does not answer,
 //!                          for UNANSWERED_TIMEOUT ────────► it rolls back: no installer can come
-//! the rollback or the look failed ────────────────────────► it tries again after a backoff,
+//! the rollback or the poll failed ────────────────────────► it tries again after a backoff,
 //!                                                           until WATCH_TIMEOUT is over
 //! ```
 //!
@@ -91,7 +91,7 @@ pub fn watch(installation: &Installation<'_>, attempt: &str) -> GuardEnd {
     let began = machine.elapsed();
     let (mut idle, mut backoff) = (IdleTimes::default(), MIN_BACKOFF);
     while machine.elapsed().saturating_sub(began) < WATCH_TIMEOUT {
-        match look(installation, attempt, &mut idle) {
+        match poll(installation, attempt, &mut idle) {
             Ok(Some(end)) => return end,
             Ok(None) => machine.pause(POLL_INTERVAL),
             Err(error) => {
@@ -108,8 +108,8 @@ pub fn watch(installation: &Installation<'_>, attempt: &str) -> GuardEnd {
     GuardEnd::TimedOut
 }
 
-/// Looks once and rolls back if that is due. Returns none if the guard has to look again.
-fn look(
+/// Polls once and rolls back if that is due. Returns none if the guard has to poll again.
+fn poll(
     installation: &Installation<'_>,
     attempt: &str,
     idle: &mut IdleTimes,

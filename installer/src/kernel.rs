@@ -10,7 +10,7 @@ use std::io;
 /// The oldest supported Linux: the first with `mount_setattr(2)`, which makes mounts read-only. All
 /// other system calls are older: `clone3` with `CLONE_INTO_CGROUP` (5.7), `close_range` (5.9),
 /// `openat2` (5.6), pidfds (5.4).
-const OLDEST: (u32, u32) = (5, 12);
+const MIN_VERSION: (u32, u32) = (5, 12);
 /// The namespaces of a guest, as `/proc/self/ns` names them.
 const NAMESPACES: [&str; 5] = ["ipc", "mnt", "net", "pid", "uts"];
 
@@ -32,7 +32,7 @@ pub enum KernelLack {
     #[error(
         "the node's kernel is Linux {release}, and the runtime needs {}.{} or later: upgrade the \
          node's system, or exclude the node from the pool (nodeSelector)",
-        OLDEST.0, OLDEST.1
+        MIN_VERSION.0, MIN_VERSION.1
     )]
     TooOld {
         /// Its release.
@@ -40,7 +40,7 @@ pub enum KernelLack {
     },
     /// Its release does not begin with two numbers.
     #[error("the node's kernel has the release {release:?}, which is not a version of Linux; the \
-             runtime needs {}.{} or later", OLDEST.0, OLDEST.1)]
+             runtime needs {}.{} or later", MIN_VERSION.0, MIN_VERSION.1)]
     NoVersion {
         /// Its release.
         release: String,
@@ -91,7 +91,7 @@ impl Kernel {
         let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
             return Err(KernelLack::NoVersion { release: release() });
         };
-        if (major, minor) < OLDEST {
+        if (major, minor) < MIN_VERSION {
             return Err(KernelLack::TooOld { release: release() });
         }
         if let Some(name) = NAMESPACES

@@ -29,16 +29,16 @@ use crate::{guard, guard_unit, install, uninstall};
     subcommand_negates_reqs = true
 )]
 struct Arguments {
-    /// What is to be done, as the operator writes it
+    /// The request of the operator
     #[arg(long, value_name = "JSON", required = true)]
     request: Option<String>,
-    /// Where the host's root is mounted
+    /// Folder at which the node's root is mounted
     #[arg(long, value_name = "FOLDER", default_value = "/host")]
     host_root: PathBuf,
-    /// Where the report is written to
+    /// File for the report
     #[arg(long, value_name = "FILE", default_value = "/dev/termination-log")]
     termination_log: PathBuf,
-    /// Log every change before it is made; twice: and every call
+    /// Log each change before it is made; given twice, also each call
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
     #[command(subcommand)]
@@ -48,22 +48,22 @@ struct Arguments {
 /// The commands that the installer runs itself with.
 #[derive(Debug, Subcommand)]
 enum HiddenCommand {
-    /// Becomes a program inside the host's root
+    /// Executes a program inside the node's root
     #[command(name = node_root::IN_ROOT, hide = true)]
     InRoot {
-        /// The host's root
+        /// The node's root
         root: PathBuf,
         /// The program, and its arguments
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Goes back if an installation is not finished
+    /// Rolls back an installation that is not finished
     #[command(name = guard_unit::COMMAND, hide = true)]
     Guard {
-        /// Which attempt is watched
+        /// The attempt to watch
         #[arg(long)]
         attempt: String,
-        /// What that attempt was to do
+        /// The request of that attempt
         #[arg(long, value_name = "JSON")]
         request: String,
     },
@@ -122,7 +122,7 @@ fn run_request(host_root: &Path, request: &str) -> Report {
     let (reason, message) = match done {
         Ok(Ok(report)) => return report,
         Ok(Err(error)) => (Reason::InvalidRequest, format!("{error:#}")),
-        // The record says whether containerd's configuration was changed, and the next installer
+        // The record has the change of containerd's configuration, and the next installer
         // continues from there.
         Err(panic) => (
             Reason::Interrupted,

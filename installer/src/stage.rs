@@ -3,12 +3,14 @@
 //!
 //! | stage | does | changes |
 //! |---|---|---|
-//! | [`check`] | checks distribution, kernel, containerd, cgroup driver and other runtimes | nothing |
+//! | [`check`] | checks distribution, kernel, containerd, cgroups, other runtimes | nothing |
 //! | [`artifact`] | fetches and unpacks the archive | a new folder beside other versions |
-//! | [`configure`] | edits containerd's configuration after a trial run of the edit | its files; from here on a failure causes a rollback |
+//! | [`configure`] | edits containerd's configuration after a trial run | its files |
 //! | [`restart`] | restarts containerd if it has not read the files | |
 //! | [`verify`] | runs a guest through the handler | |
 //! | [`clean`] | removes what is not used | folders of former versions |
+//!
+//! After the first write of [`configure`] a failure causes a rollback.
 //!
 //! [`usage`] finds the containers that run from the runtime; [`artifact`] and [`clean`] ask it.
 

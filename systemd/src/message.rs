@@ -139,7 +139,7 @@ fn encode<A: Serialize + Type>(
     Ok(bytes)
 }
 
-/// Appends a field's type, whose signature has one letter, and its value.
+/// Appends a field's type, a signature of one letter, and its value.
 fn append(bytes: &mut Vec<u8>, field: Field<'_>) -> Result<(), Malformed> {
     let letter = match field {
         Field::Path(_) => b'o',

@@ -1,4 +1,4 @@
-//! The client of systemd, against a server that answers, refuses, is late, or goes away.
+//! The client against a fake server that replies, refuses, is late, or disconnects.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,14 +17,14 @@ mod scopes;
 const SOON: Duration = Duration::from_secs(5);
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// systemd's end of a connection.
+/// The server's end of a connection.
 struct Server {
     stream: UnixStream,
     pending: Vec<u8>,
 }
 
 impl Server {
-    /// A server that does this after the authentication, and what is connected to it.
+    /// Starts a server with this behaviour after the authentication, and a connected client.
     fn that(acts: impl FnOnce(&mut Self) + Send + 'static) -> (Systemd, JoinHandle<()>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let server = thread::spawn(move || {
@@ -51,7 +51,7 @@ impl Server {
         self.stream.write_all(answer).unwrap();
     }
 
-    /// Waits for the next call; its serial number, its whole text for looking into.
+    /// Waits for the next call; returns its serial number and its text.
     fn call(&mut self) -> (u32, String) {
         loop {
             if let Some(length) = length(&self.pending)
@@ -70,11 +70,11 @@ impl Server {
         }
     }
 
-    fn say(&mut self, bytes: &[u8]) {
+    fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// Answers the next calls as those of a whole look at a unit.
+    /// Replies to the calls that read a unit's properties.
     fn describe(&mut self, active: &str, since: u64, pid: u32, result: &str) {
         for _ in 0..9 {
             let (serial, text) = self.call();
@@ -86,7 +86,7 @@ impl Server {
                 ("ActiveEnterTimestamp", value(Value::from(since))),
                 ("MainPID", value(Value::from(pid))),
                 ("Result", value(Value::from(result))),
-                // Before the shorter name, which it contains.
+                // Before its prefix.
                 (
                     "EnvironmentFiles",
                     value(Value::from(vec![("/etc/default/x", true)])),
@@ -108,20 +108,20 @@ impl Server {
                 .iter()
                 .find(|(name, _)| text.contains(name))
                 .expect("a call of a look at a unit");
-            self.say(answer);
+            self.send(answer);
         }
     }
 
-    /// Answers the next call with a job, and says that it ended so.
+    /// Replies to the next call with a job, and signals its end with this result.
     fn job(&mut self, method: &str, result: &str) {
         let (serial, text) = self.call();
         assert!(text.contains(method), "{text:?}");
-        // Jobs of others end before and after.
-        self.say(&ended("/job/1", "failed"));
-        self.say(&reply(serial, &(path("/job/7"),)).unwrap());
-        self.say(&signal("UnitNew", &("x.service", path("/unit"))).unwrap());
-        self.say(&ended("/job/6", "failed"));
-        self.say(&ended("/job/7", result));
+        // Other jobs end before and after.
+        self.send(&ended("/job/1", "failed"));
+        self.send(&reply(serial, &(path("/job/7"),)).unwrap());
+        self.send(&signal("UnitNew", &("x.service", path("/unit"))).unwrap());
+        self.send(&ended("/job/6", "failed"));
+        self.send(&ended("/job/7", result));
     }
 }
 
@@ -134,7 +134,7 @@ fn ended(job: &str, result: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_unit_is_described_by_its_properties() {
+fn unit_is_read_from_its_properties() {
     let (mut systemd, server) = Server::that(|server| server.describe("active", 12, 34, "success"));
     let expected = Unit {
         name: "x.service".to_owned(),
@@ -153,7 +153,7 @@ fn a_unit_is_described_by_its_properties() {
 }
 
 #[test]
-fn a_restart_is_done_when_another_process_is_active() {
+fn restart_is_done_when_another_process_is_active() {
     let (mut systemd, server) = Server::that(|server| {
         server.describe("active", 1, 2, "success");
         server.job("RestartUnit", "done");
@@ -164,7 +164,7 @@ fn a_restart_is_done_when_another_process_is_active() {
 }
 
 #[test]
-fn a_restart_that_fails_is_told_at_once_although_systemd_tries_again() {
+fn failed_restart_is_returned_at_once_although_systemd_retries() {
     let (mut systemd, server) = Server::that(|server| {
         server.describe("active", 1, 2, "success");
         server.job("RestartUnit", "failed");
@@ -173,13 +173,13 @@ fn a_restart_that_fails_is_told_at_once_although_systemd_tries_again() {
     let failure = systemd.restart("x.service", SOON).unwrap_err();
     assert_eq!(
         failure.to_string(),
-        r#"x.service did not do what it was asked: it is activating (result "exit-code")"#
+        r#"the job of x.service failed: the unit is activating (result "exit-code")"#
     );
     server.join().unwrap();
 }
 
 #[test]
-fn a_restart_that_left_the_same_process_is_none() {
+fn restart_with_the_same_process_is_an_error() {
     let (mut systemd, server) = Server::that(|server| {
         server.describe("active", 1, 2, "success");
         server.job("RestartUnit", "canceled");
@@ -194,11 +194,11 @@ fn a_restart_that_left_the_same_process_is_none() {
 }
 
 #[test]
-fn a_restart_that_takes_too_long_says_what_the_unit_is_doing() {
+fn timed_out_restart_has_the_units_state() {
     let (mut systemd, server) = Server::that(|server| {
         server.describe("active", 1, 2, "success");
         let (serial, _) = server.call();
-        server.say(&reply(serial, &(path("/job/7"),)).unwrap());
+        server.send(&reply(serial, &(path("/job/7"),)).unwrap());
         server.describe("deactivating", 1, 2, "success");
     });
     let failure = systemd.restart("x.service", AT_ONCE).unwrap_err();
@@ -216,7 +216,7 @@ fn a_restart_that_takes_too_long_says_what_the_unit_is_doing() {
 }
 
 #[test]
-fn a_process_of_ours_is_started_with_its_whole_command() {
+fn transient_service_has_the_whole_command() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, text) = server.call();
         for part in [
@@ -228,8 +228,8 @@ fn a_process_of_ours_is_started_with_its_whole_command() {
         ] {
             assert!(text.contains(part), "{part} in {text:?}");
         }
-        server.say(&reply(serial, &(path("/job/7"),)).unwrap());
-        server.say(&ended("/job/7", "done"));
+        server.send(&reply(serial, &(path("/job/7"),)).unwrap());
+        server.send(&ended("/job/7", "done"));
     });
     let command = ["/opt/guard", "--back"].map(str::to_owned);
     systemd
@@ -239,10 +239,10 @@ fn a_process_of_ours_is_started_with_its_whole_command() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_told_apart() {
+fn unit_exists_is_distinguished_from_other_errors() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
-        server.say(
+        server.send(
             &error(
                 serial,
                 "org.freedesktop.systemd1.UnitExists",
@@ -259,23 +259,23 @@ fn a_name_that_is_taken_is_told_apart() {
 }
 
 #[test]
-fn answers_to_other_calls_and_signals_are_passed_over() {
+fn replies_to_other_calls_and_signals_are_skipped() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
-        server.say(&signal("Reloading", &(true,)).unwrap());
-        server.say(&reply(serial + 40, &("another",)).unwrap());
-        server.say(&error(serial + 41, "org.example.Another", "another").unwrap());
-        server.say(&reply(serial, &()).unwrap());
+        server.send(&signal("Reloading", &(true,)).unwrap());
+        server.send(&reply(serial + 40, &("another",)).unwrap());
+        server.send(&error(serial + 41, "org.example.Another", "another").unwrap());
+        server.send(&reply(serial, &()).unwrap());
     });
     systemd.set_limits("x.scope", &[]).unwrap();
     server.join().unwrap();
 }
 
 #[test]
-fn an_error_is_told_with_its_name_and_its_text() {
+fn error_reply_has_its_name_and_text() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
-        server.say(&error(serial, "org.freedesktop.DBus.Error.AccessDenied", "no").unwrap());
+        server.send(&error(serial, "org.freedesktop.DBus.Error.AccessDenied", "no").unwrap());
     });
     assert_eq!(
         systemd.set_limits("x.scope", &[]).unwrap_err().to_string(),
@@ -285,11 +285,11 @@ fn an_error_is_told_with_its_name_and_its_text() {
 }
 
 #[test]
-fn an_answer_in_pieces_is_put_together() {
+fn reply_in_parts_is_assembled() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
         for byte in reply(serial, &()).unwrap() {
-            server.say(&[byte]);
+            server.send(&[byte]);
         }
     });
     systemd.set_limits("x.scope", &[]).unwrap();
@@ -297,16 +297,16 @@ fn an_answer_in_pieces_is_put_together() {
 }
 
 #[test]
-fn an_answer_that_comes_too_late_is_not_taken_for_the_next_ones() {
+fn late_reply_is_not_taken_for_the_next_one() {
     let (mut systemd, server) = Server::that(|server| {
         let (first, _) = server.call();
         let late = reply(first, &("late",)).unwrap();
-        // The deadline passes in the middle of it.
+        // The deadline passes within it.
         let (half, rest) = late.split_at(late.len() / 2);
-        server.say(half);
+        server.send(half);
         let (second, _) = server.call();
-        server.say(rest);
-        server.say(&reply(second, &("right",)).unwrap());
+        server.send(rest);
+        server.send(&reply(second, &("right",)).unwrap());
     });
     let ask = |systemd: &mut Systemd, limit| systemd.bus.call_within(limit, manager("Reload"), &());
     let failure = ask(&mut systemd, AT_ONCE).unwrap_err();
@@ -326,11 +326,11 @@ fn an_answer_that_comes_too_late_is_not_taken_for_the_next_ones() {
 }
 
 #[test]
-fn a_connection_that_ends_in_a_message_is_broken() {
+fn connection_that_ends_within_a_message_is_broken() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
         let answer = reply(serial, &()).unwrap();
-        server.say(&answer[..answer.len() - 1]);
+        server.send(&answer[..answer.len() - 1]);
     });
     let failure = systemd.set_limits("x.scope", &[]).unwrap_err();
     assert!(
@@ -341,7 +341,7 @@ fn a_connection_that_ends_in_a_message_is_broken() {
 }
 
 #[test]
-fn who_is_not_root_is_refused() {
+fn user_other_than_root_is_refused() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let server = thread::spawn(move || {
         Server {
@@ -359,7 +359,7 @@ fn who_is_not_root_is_refused() {
 }
 
 #[test]
-fn a_host_without_systemd_is_told_by_the_socket() {
+fn absent_socket_is_a_connect_error() {
     let folder = tempfile::tempdir().unwrap();
     let failure = Systemd::connect(&folder.path().join("private")).unwrap_err();
     assert!(
@@ -375,11 +375,11 @@ fn a_host_without_systemd_is_told_by_the_socket() {
 }
 
 #[test]
-fn a_job_that_ended_before_its_own_call_was_answered_counts() {
+fn job_that_ended_before_its_reply_counts() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
-        server.say(&ended("/job/7", "done"));
-        server.say(&reply(serial, &(path("/job/7"),)).unwrap());
+        server.send(&ended("/job/7", "done"));
+        server.send(&reply(serial, &(path("/job/7"),)).unwrap());
     });
     let result = systemd
         .bus
@@ -394,15 +394,15 @@ fn a_job_that_ended_before_its_own_call_was_answered_counts() {
 }
 
 #[test]
-fn a_message_that_is_too_long_to_hold_is_refused() {
+fn message_over_the_size_limit_is_refused() {
     let mut bytes = reply(1, &()).unwrap();
     bytes[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     length(&bytes).unwrap_err();
 }
 
 #[test]
-fn a_message_of_the_other_byte_order_is_read() {
-    // As a machine with big-endian numbers sends it: an answer to call 5 that says 7.
+fn big_endian_message_is_decoded() {
+    // A big-endian reply to call 5 with the value 7.
     let mut bytes = vec![b'B', 2, 0, 1, 0, 0, 0, 4, 0, 0, 0, 9, 0, 0, 0, 15];
     bytes.extend([5, 1, b'u', 0, 0, 0, 0, 5]);
     bytes.extend([8, 1, b'g', 0, 1, b'u', 0, 0]);
@@ -415,7 +415,7 @@ fn a_message_of_the_other_byte_order_is_read() {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(serial in any::<u32>(), text in "[^\\x00]{0,200}",
+    fn message_is_decoded_as_it_was_encoded(serial in any::<u32>(), text in "[^\\x00]{0,200}",
         numbers in proptest::collection::vec(any::<u64>(), 0..20)) {
         let bytes = reply(serial, &(text.as_str(), &numbers, true)).unwrap();
         prop_assert_eq!(length(&bytes).unwrap(), Some(bytes.len()));
@@ -426,7 +426,7 @@ proptest! {
     }
 
     #[test]
-    fn a_name_of_any_length_leaves_the_rest_of_a_message_in_its_place(name in "[a-z]{1,40}",
+    fn name_of_any_length_keeps_the_alignment_of_a_message(name in "[a-z]{1,40}",
         text in "[^\\x00]{0,40}") {
         let message = decode(&error(3, &name, &text).unwrap()).unwrap();
         prop_assert_eq!(message.kind, Kind::Error(3, name));
@@ -434,7 +434,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_reader_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    fn decoder_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
         at in 0_usize..60, byte in any::<u8>()) {
         let _ = length(&bytes).map(drop);
         let _ = decode(&bytes).map(drop);

@@ -25,7 +25,7 @@ pub enum Distribution {
     Rke2,
     /// k0s: watches a folder of drop-ins and restarts its containerd.
     K0s,
-    /// MicroK8s: a snap, whose configuration is rendered from a template at each start.
+    /// MicroK8s: a snap; its configuration is rendered from a template at each start.
     MicroK8s,
     /// Talos: read-only; a system extension adds the runtime.
     Talos,
@@ -33,7 +33,7 @@ pub enum Distribution {
     Bottlerocket,
     /// Google's Container-Optimized OS: does not execute files from writable folders.
     ContainerOptimized,
-    /// A node whose container runtime is not containerd.
+    /// A node with another container runtime than containerd.
     OtherRuntime,
 }
 
@@ -183,8 +183,8 @@ impl Distribution {
             },
             Self::ContainerOptimized => Layout {
                 support: Support::No(
-                    "Container-Optimized OS does not execute files from writable folders: use Ubuntu \
-                     nodes",
+                    "Container-Optimized OS does not execute files from writable folders: use \
+                     Ubuntu nodes",
                 ),
                 ..Layout::systemd()
             },

@@ -1,64 +1,63 @@
-//! What an admin chooses of a handler: which containers share a host, what hosts log, how many
-//! containers one serves, and who makes the sandboxes of pods.
+//! The settings of a handler that an admin chooses: grouping, log level and container limit of the
+//! node host, and the component that makes pod sandboxes.
 //!
-//! The keys and values of the runtime's options table are named here once more than by the runtime
-//! itself, which operator and installer do not depend on; a test of the package that generates the
-//! reference reads them with the runtime's own reader.
+//! The runtime's options table has the same keys and values. Operator and installer do not depend
+//! on the runtime, so they are defined here once more; a test of the package that generates the
+//! reference parses them with the runtime's own code.
 
 use serde::{Deserialize, Serialize};
 
-/// What an admin chooses of a handler. What is at its default is nowhere written down: neither in a
-/// request nor on a node, so that an older installer or runtime, which does not know it, has
-/// nothing to refuse.
+/// The settings of a handler. Defaults are neither written into a request nor on a node, so that an
+/// older installer or runtime, which does not know a setting, accepts them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
-    /// Which containers share a host.
+    /// The containers that share a node host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub grouping: Grouping,
-    /// What a host logs.
+    /// The log level of a node host.
     #[serde(default, skip_serializing_if = "is_default")]
     pub log_level: LogLevel,
-    /// The most containers that one host serves at once, at least 1; none for no limit.
+    /// Maximum number of containers of one node host, at least 1; none for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_containers: Option<u32>,
-    /// Who makes the sandboxes of pods.
+    /// The component that makes pod sandboxes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sandboxer: Sandboxer,
 }
 
-/// Which containers share a host, and with it the fate of that process.
+/// The containers that share a node host, and are lost with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Grouping {
-    /// All of the node.
+    /// All containers of the node.
     #[default]
     Node,
-    /// Those of one Kubernetes namespace.
+    /// The containers of one Kubernetes namespace.
     Namespace,
-    /// Those of one pod.
+    /// The containers of one pod.
     Pod,
 }
 
-/// What a host logs: this, and what is graver.
+/// The least severe messages that a node host logs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// What will need attention.
+    /// Problems that need attention.
     Warn,
-    /// What happened to containers and to the host.
+    /// Events of containers and of the node host.
     #[default]
     Info,
     /// Each request.
     Debug,
-    /// Each step.
+    /// Each step of a request.
     Trace,
 }
 
-/// Who makes the sandboxes of pods.
+/// The component that makes pod sandboxes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Sandboxer {
-    /// containerd, with a container for each sandbox, which the runtime serves without a process.
+    /// containerd, with a container for each sandbox; the runtime serves it without a process.
     #[default]
     PodSandbox,
     /// The runtime, through containerd's Sandbox API.
@@ -68,7 +67,7 @@ pub enum Sandboxer {
 /// The value of a runtime option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionValue {
-    /// One of a few words.
+    /// A name.
     Word(&'static str),
     /// A number.
     Number(u32),
@@ -85,10 +84,10 @@ impl std::fmt::Display for OptionValue {
 }
 
 impl Grouping {
-    /// Every one, the default first.
+    /// All values, the default first.
     pub const ALL: &'static [Self] = &[Self::Node, Self::Namespace, Self::Pod];
 
-    /// As the runtime's option has it.
+    /// Returns the option's value.
     pub fn word(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -99,7 +98,7 @@ impl Grouping {
 }
 
 impl LogLevel {
-    /// Every one, the gravest first.
+    /// All values, the most severe first.
     pub const ALL: &'static [Self] = &[
         Self::Error,
         Self::Warn,
@@ -108,7 +107,7 @@ impl LogLevel {
         Self::Trace,
     ];
 
-    /// As the runtime's option has it.
+    /// Returns the option's value.
     pub fn word(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -121,13 +120,13 @@ impl LogLevel {
 }
 
 impl Settings {
-    /// Whether nothing was chosen.
+    /// Returns whether all settings are defaults.
     pub fn is_default(&self) -> bool {
         is_default(self)
     }
 
-    /// What the runtime's options table has to say beside who sets up cgroups: each key that is not
-    /// at its default.
+    /// Returns the keys of the runtime's options table, except `SystemdCgroup`, that are not at
+    /// their default.
     pub fn options(&self) -> Vec<(&'static str, OptionValue)> {
         let Self {
             grouping,
@@ -157,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_at_its_default_is_not_written_down() {
+    fn default_settings_are_not_serialized() {
         assert_eq!(serde_json::to_string(&Settings::default()).unwrap(), "{}");
         assert_eq!(Settings::default().options(), []);
         assert_eq!(
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen_is_a_key_of_the_options_table() {
+    fn chosen_setting_is_a_key_of_the_options_table() {
         let settings = Settings {
             grouping: Grouping::Pod,
             log_level: LogLevel::Debug,

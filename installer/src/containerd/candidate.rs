@@ -55,11 +55,11 @@ pub(super) fn lay_out(
     let removed: Vec<&str> = paths(changes, |change| change.after.is_none());
     let mut list = Array::new();
     for pattern in imports::of(&facts.main, document.as_table(), facts.version) {
-        let Some(meant) = facts.meant(&pattern, &added, &removed) else {
+        let Some(matched) = facts.matched_paths(&pattern, &added, &removed) else {
             list.push(pattern);
             continue;
         };
-        for path in meant {
+        for path in matched {
             if path == facts.main {
                 // A merged configuration that was written back imports itself; containerd ignores
                 // that.

@@ -312,7 +312,7 @@ impl<'a> ConfigEdit<'a> {
         Ok(())
     }
 
-    /// Removes the imports of files that are removed, if somebody imported them by name, because
+    /// Removes the imports of files that are removed, if they are imported by name, because
     /// containerd does not start if one is absent. Removes our import unless our folder has a file.
     fn drop_unused_import(&mut self) -> Result<(), ConfigError> {
         let main = &self.facts.main;

@@ -153,7 +153,7 @@ impl ConfigFacts {
 
     /// Returns the paths that match a pattern, with `more` among the present files and without
     /// `fewer`; none if only containerd can resolve the pattern.
-    pub(super) fn meant(
+    pub(super) fn matched_paths(
         &self,
         pattern: &str,
         more: &[&str],
@@ -192,7 +192,7 @@ impl ConfigFacts {
         if let Some((folder, _)) = imports::parts(pattern).filter(|_| pattern.contains('*')) {
             self.list(files, folder)?;
         }
-        Ok(self.meant(pattern, &[], &[]).unwrap_or_default())
+        Ok(self.matched_paths(pattern, &[], &[]).unwrap_or_default())
     }
 
     fn read(&mut self, files: &dyn ConfigFiles, path: &str) -> Result<(), ConfigError> {

@@ -87,8 +87,8 @@ pub(super) fn decide(facts: &ConfigFacts, name: &str) -> Result<Placement, Confi
             refuse(
                 facts,
                 ConfigMode::DropIn,
-                "the main file is made from a template that imports nothing: set containerd.mode to \
-                 InPlace or Auto",
+                "the main file is made from a template that imports nothing: set \
+                 containerd.mode to InPlace or Auto",
             )?;
             main.ok_or_else(|| absent(facts, "the template"))?;
             PlacementFiles::InPlace {
@@ -179,13 +179,13 @@ fn main_file(
     }
 }
 
-/// Returns the file whose section of the CRI plugin is in force in containerd 1.x: the last one
-/// with such a section.
+/// Returns the file with the section of the CRI plugin that is in force in containerd 1.x: the last
+/// one with such a section.
 fn in_force(facts: &ConfigFacts, schema: Schema) -> Result<String, ConfigError> {
     let direct: Vec<String> = facts
         .imports_of(&facts.main)?
         .iter()
-        .filter_map(|pattern| facts.meant(pattern, &[], &[]))
+        .filter_map(|pattern| facts.matched_paths(pattern, &[], &[]))
         .flatten()
         .collect();
     for path in facts

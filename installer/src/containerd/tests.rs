@@ -1,5 +1,4 @@
-//! Edits of whole configurations: tables of what must hold, and properties over generated main
-//! files.
+//! Edits of whole configurations: tables of cases, and properties over generated main files.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,13 +13,13 @@ mod chosen;
 const MAIN: &str = "/etc/containerd/config.toml";
 const OWN: &str = "/etc/containerd/wasmedge-runtime.d/wasmedge-runtime-wasmedge.toml";
 
-/// A host whose files are texts.
+/// The configuration files of a node, as texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Host {
+struct ConfigTree {
     files: BTreeMap<String, String>,
 }
 
-impl Host {
+impl ConfigTree {
     fn with(files: &[(&str, &str)]) -> Self {
         Self {
             files: files
@@ -95,7 +94,7 @@ impl Host {
     }
 }
 
-impl ConfigFiles for Host {
+impl ConfigFiles for ConfigTree {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(self.files.get(path).map(|text| text.clone().into_bytes()))
     }
@@ -130,7 +129,7 @@ fn proposed(
     files: &[(&str, &str)],
 ) -> Result<Proposal, ConfigError> {
     propose(
-        &Host::with(files).facts(distribution, mode, containerd, None)?,
+        &ConfigTree::with(files).facts(distribution, mode, containerd, None)?,
         &handler("wasmedge"),
         None,
     )
@@ -153,7 +152,7 @@ const V3: &str = "version = \
                   runtime_type = \"io.containerd.runc.v2\"\n";
 
 #[test]
-fn a_handler_stands_where_the_nodes_containerd_reads_it_without_harm() {
+fn handler_is_placed_where_the_nodes_containerd_reads_it_without_harm() {
     let imports = |text: &str| text.replacen('\n', "\nimports = [\"conf.d/*.toml\"]\n", 1);
     let foreign =
         |text: &str| text.replacen('\n', "\nimports = [\"/usr/share/containerd/*.toml\"]\n", 1);
@@ -176,7 +175,7 @@ fn a_handler_stands_where_the_nodes_containerd_reads_it_without_harm() {
 }
 
 #[test]
-fn a_drop_in_has_the_schema_of_the_main_file_not_of_containerd() {
+fn drop_in_has_the_schema_of_the_main_file_not_of_containerd() {
     for (main, line, plugin) in [
         (V2, "version = 2\n", "io.containerd.grpc.v1.cri"),
         (V3, "version = 3\n", "io.containerd.cri.v1.runtime"),
@@ -211,34 +210,34 @@ fn a_drop_in_has_the_schema_of_the_main_file_not_of_containerd() {
 }
 
 #[test]
-fn a_host_without_main_file_gets_one_and_loses_it_again() {
+fn node_without_main_file_gets_one_and_loses_it_again() {
     for (containerd, files) in [("1.7.24", 1), ("2.4.2", 2)] {
-        let mut host = Host::default();
-        let record = host.install(containerd, &handler("wasmedge"), None);
-        assert_eq!(host.files.len(), files, "{:?}", host.files);
-        host.remove(containerd, &record);
-        assert_eq!(host, Host::default());
+        let mut tree = ConfigTree::default();
+        let record = tree.install(containerd, &handler("wasmedge"), None);
+        assert_eq!(tree.files.len(), files, "{:?}", tree.files);
+        tree.remove(containerd, &record);
+        assert_eq!(tree, ConfigTree::default());
     }
 }
 
 #[test]
-fn runc_is_named_beside_the_first_handler_of_an_old_containerd_and_goes_with_the_last() {
-    let original = Host::with(&[(MAIN, "version = 2\n")]);
-    let mut host = original.clone();
-    let one = host.install("1.7.24", &handler("one"), None);
-    let two = host.install("1.7.24", &handler("two"), None);
-    host.remove("1.7.24", &one);
+fn runc_is_added_with_the_first_handler_of_an_old_containerd_and_removed_with_the_last() {
+    let original = ConfigTree::with(&[(MAIN, "version = 2\n")]);
+    let mut tree = original.clone();
+    let one = tree.install("1.7.24", &handler("one"), None);
+    let two = tree.install("1.7.24", &handler("two"), None);
+    tree.remove("1.7.24", &one);
     assert!(
-        host.files[MAIN].contains("runtimes.runc]"),
+        tree.files[MAIN].contains("runtimes.runc]"),
         "{}",
-        host.files[MAIN]
+        tree.files[MAIN]
     );
-    host.remove("1.7.24", &two);
-    assert_eq!(host, original);
+    tree.remove("1.7.24", &two);
+    assert_eq!(tree, original);
 }
 
 #[test]
-fn an_old_containerds_section_is_edited_in_the_file_that_is_in_force() {
+fn handler_of_an_old_containerd_is_added_to_the_file_that_is_in_force() {
     let main = "version = 2\nimports = [\"conf.d/99-nvidia.toml\"]\n";
     let nvidia = ("/etc/containerd/conf.d/99-nvidia.toml", V2);
     let proposal = proposed(
@@ -264,7 +263,7 @@ fn an_old_containerds_section_is_edited_in_the_file_that_is_in_force() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
+fn edit_that_the_node_does_not_support_is_refused_with_the_next_step() {
     let k3s = "/var/lib/rancher/k3s/agent/etc/containerd/config.toml";
     let k0s = "/etc/k0s/containerd.toml";
     let template = "/var/snap/microk8s/current/args/containerd-template.toml";
@@ -324,7 +323,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
             "2.4.2",
             Some((MAIN, "imports = 'a'")),
             Reason::ContainerdConfig,
-            "no list",
+            "is not a list",
         ),
         (
             Distribution::K3s,
@@ -400,7 +399,7 @@ fn what_cannot_be_done_on_a_node_is_refused_with_the_next_step() {
 }
 
 #[test]
-fn want_of_room_for_what_containerd_is_asked_about_is_no_fault_of_its_configuration() {
+fn full_disk_during_a_trial_run_is_reported_as_host_files() {
     for (kind, reason) in [
         (io::ErrorKind::StorageFull, Reason::HostFiles),
         (io::ErrorKind::ReadOnlyFilesystem, Reason::HostFiles),
@@ -418,7 +417,7 @@ fn want_of_room_for_what_containerd_is_asked_about_is_no_fault_of_its_configurat
 }
 
 #[test]
-fn a_handler_of_somebody_else_is_left_alone() {
+fn foreign_handler_is_refused_and_not_changed() {
     let taken = V3.replace("runc]", "wasmedge]");
     let imported = "version = 3\nimports = [\"conf.d/*.toml\"]\n";
     for files in [
@@ -437,7 +436,7 @@ fn a_handler_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn a_preinstalled_handler_is_nothing_to_write() {
+fn preinstalled_handler_is_not_written() {
     let proposal = proposed(
         Distribution::Talos,
         ConfigMode::Preinstalled,
@@ -450,8 +449,8 @@ fn a_preinstalled_handler_is_nothing_to_write() {
 }
 
 #[test]
-fn names_and_paths_that_could_break_out_of_their_place_are_refused() {
-    let facts = Host::with(&[(MAIN, V3)])
+fn names_and_paths_that_are_not_safe_in_toml_are_refused() {
+    let facts = ConfigTree::with(&[(MAIN, V3)])
         .facts(Distribution::Systemd, ConfigMode::Auto, "2.4.2", None)
         .unwrap();
     for (name, launcher) in [
@@ -476,34 +475,34 @@ fn names_and_paths_that_could_break_out_of_their_place_are_refused() {
 }
 
 #[test]
-fn an_upgrade_changes_the_path_and_no_other_line() {
+fn upgrade_changes_the_launchers_path_and_no_other_line() {
     for (containerd, main, path) in [("1.7.24", V2, MAIN), ("2.4.2", V3, OWN)] {
-        let mut host = Host::with(&[(MAIN, main)]);
-        let record = host.install(containerd, &handler("wasmedge"), None);
-        let before = host.clone();
+        let mut tree = ConfigTree::with(&[(MAIN, main)]);
+        let record = tree.install(containerd, &handler("wasmedge"), None);
+        let before = tree.clone();
         let next = Handler {
             launcher: "/opt/wasmedge-runtime/0.2.0-ba9876543210/bin/x".to_owned(),
             ..handler("wasmedge")
         };
-        host.install(containerd, &next, Some(&record));
+        tree.install(containerd, &next, Some(&record));
         let is_due = |line: &str| {
             before.files[path].contains(line)
                 || ["runtime_", "sha256"].iter().any(|key| line.contains(key))
         };
-        assert!(host.files[path].lines().all(is_due), "{host:?}");
+        assert!(tree.files[path].lines().all(is_due), "{tree:?}");
         assert_eq!(
-            host.files.keys().collect::<Vec<_>>(),
+            tree.files.keys().collect::<Vec<_>>(),
             before.files.keys().collect::<Vec<_>>()
         );
     }
 }
 
 #[test]
-fn a_mode_that_changed_moves_the_handler_and_leaves_nothing_behind() {
-    let original = Host::with(&[(MAIN, V3)]);
-    let mut host = original.clone();
-    let record = host.install("2.4.2", &handler("wasmedge"), None);
-    let facts = host
+fn changed_mode_moves_the_handler_and_leaves_nothing_behind() {
+    let original = ConfigTree::with(&[(MAIN, V3)]);
+    let mut tree = original.clone();
+    let record = tree.install("2.4.2", &handler("wasmedge"), None);
+    let facts = tree
         .facts(
             Distribution::Systemd,
             ConfigMode::InPlace,
@@ -512,43 +511,43 @@ fn a_mode_that_changed_moves_the_handler_and_leaves_nothing_behind() {
         )
         .unwrap();
     let proposal = propose(&facts, &handler("wasmedge"), Some(&record)).unwrap();
-    host.apply(&proposal.changes);
+    tree.apply(&proposal.changes);
     assert!(
         proposal.config_path == MAIN
-            && host.files.len() == 1
-            && !host.files[MAIN].contains("imports"),
+            && tree.files.len() == 1
+            && !tree.files[MAIN].contains("imports"),
         "{:?}",
-        host.files
+        tree.files
     );
-    host.remove("2.4.2", &proposal.written);
-    assert_eq!(host, original);
+    tree.remove("2.4.2", &proposal.written);
+    assert_eq!(tree, original);
 }
 
 #[test]
-fn a_renamed_handler_takes_its_former_name_away() {
+fn renamed_handler_loses_its_former_name() {
     for (containerd, main) in [("1.7.24", V2), ("2.4.2", V3)] {
-        let original = Host::with(&[(MAIN, main)]);
-        let mut host = original.clone();
-        let former = host.install(containerd, &handler("former"), None);
-        let record = host.install(containerd, &handler("wasmedge"), Some(&former));
+        let original = ConfigTree::with(&[(MAIN, main)]);
+        let mut tree = original.clone();
+        let former = tree.install(containerd, &handler("former"), None);
+        let record = tree.install(containerd, &handler("wasmedge"), Some(&former));
         assert!(
-            !host
+            !tree
                 .files
                 .values()
                 .any(|text| text.contains("runtimes.former")),
             "{:?}",
-            host.files
+            tree.files
         );
-        host.remove(containerd, &record);
-        assert_eq!(host, original);
+        tree.remove(containerd, &record);
+        assert_eq!(tree, original);
     }
 }
 
 #[test]
-fn what_an_admin_wrote_into_our_block_stays_and_our_table_goes() {
-    let mut host = Host::with(&[(MAIN, V2)]);
-    let record = host.install("1.7.24", &handler("wasmedge"), None);
-    let edited = host.files[MAIN]
+fn removal_keeps_lines_that_an_admin_wrote_into_our_block() {
+    let mut tree = ConfigTree::with(&[(MAIN, V2)]);
+    let record = tree.install("1.7.24", &handler("wasmedge"), None);
+    let edited = tree.files[MAIN]
         .replace(
             "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.wasmedge.options]",
             "# mine\n$&",
@@ -561,9 +560,9 @@ fn what_an_admin_wrote_into_our_block_stays_and_our_table_goes() {
             "# <<<",
             "[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/certs\"\n# <<<",
         );
-    host.files.insert(MAIN.to_owned(), edited);
-    host.remove("1.7.24", &record);
-    let left = &host.files[MAIN];
+    tree.files.insert(MAIN.to_owned(), edited);
+    tree.remove("1.7.24", &record);
+    let left = &tree.files[MAIN];
     assert!(
         left.contains("config_path = \"/certs\"") && left.starts_with(V2),
         "{left}"
@@ -572,15 +571,15 @@ fn what_an_admin_wrote_into_our_block_stays_and_our_table_goes() {
 }
 
 #[test]
-fn a_record_survives_its_way_to_the_disk() {
-    let record = Host::with(&[(MAIN, V3)]).install("2.4.2", &handler("wasmedge"), None);
+fn written_handler_is_read_as_it_was_serialized() {
+    let record = ConfigTree::with(&[(MAIN, V3)]).install("2.4.2", &handler("wasmedge"), None);
     assert_eq!(
         serde_json::from_str::<WrittenHandler>(&serde_json::to_string(&record).unwrap()).unwrap(),
         record
     );
 }
 
-/// A main file that an admin may have written, and a containerd that reads it.
+/// Generates an admin's main file, and a containerd version that reads it.
 fn configurations() -> impl Strategy<Value = (String, &'static str)> {
     let version = prop_oneof![
         Just(("version = 2", "io.containerd.grpc.v1.cri", "1.6.20")),
@@ -632,62 +631,62 @@ fn configurations() -> impl Strategy<Value = (String, &'static str)> {
 
 proptest! {
     #[test]
-    fn install_then_revert_is_identity((main, containerd) in configurations()) {
-        let original = Host::with(&[(MAIN, &main)]);
-        let mut host = original.clone();
-        let record = host.install(containerd, &handler("wasmedge"), None);
-        prop_assert_ne!(&host, &original);
-        host.remove(containerd, &record);
-        prop_assert_eq!(host, original);
+    fn removal_after_installation_restores_every_byte((main, containerd) in configurations()) {
+        let original = ConfigTree::with(&[(MAIN, &main)]);
+        let mut tree = original.clone();
+        let record = tree.install(containerd, &handler("wasmedge"), None);
+        prop_assert_ne!(&tree, &original);
+        tree.remove(containerd, &record);
+        prop_assert_eq!(tree, original);
     }
 
     #[test]
-    fn twice_is_once((main, containerd) in configurations()) {
-        let mut host = Host::with(&[(MAIN, &main)]);
-        let record = host.install(containerd, &handler("wasmedge"), None);
-        let once = host.clone();
-        prop_assert_eq!(&host.install(containerd, &handler("wasmedge"), Some(&record)), &record);
-        prop_assert_eq!(&host, &once);
-        // Also when the record was lost.
-        prop_assert_eq!(host.install(containerd, &handler("wasmedge"), None).files,
+    fn second_installation_changes_nothing((main, containerd) in configurations()) {
+        let mut tree = ConfigTree::with(&[(MAIN, &main)]);
+        let record = tree.install(containerd, &handler("wasmedge"), None);
+        let once = tree.clone();
+        prop_assert_eq!(&tree.install(containerd, &handler("wasmedge"), Some(&record)), &record);
+        prop_assert_eq!(&tree, &once);
+        // Also without the record.
+        prop_assert_eq!(tree.install(containerd, &handler("wasmedge"), None).files,
             record.files.clone());
-        prop_assert_eq!(&host, &once);
-        host.remove(containerd, &record);
-        let facts = host.facts(Distribution::Systemd, ConfigMode::Auto, containerd,
+        prop_assert_eq!(&tree, &once);
+        tree.remove(containerd, &record);
+        let facts = tree.facts(Distribution::Systemd, ConfigMode::Auto, containerd,
             Some(&record)).unwrap();
         prop_assert_eq!(revert(&facts, &record).unwrap(), []);
     }
 
     #[test]
-    fn two_handlers_come_and_go_in_any_order((main, containerd) in configurations(),
+    fn two_handlers_are_added_and_removed_in_any_order((main, containerd) in configurations(),
         first in any::<bool>(), upgraded in any::<bool>()) {
-        let original = Host::with(&[(MAIN, &main)]);
-        let mut host = original.clone();
-        let mut one = host.install(containerd, &handler("one"), None);
-        let alone = host.clone();
-        let two = host.install(containerd, &handler("two"), None);
+        let original = ConfigTree::with(&[(MAIN, &main)]);
+        let mut tree = original.clone();
+        let mut one = tree.install(containerd, &handler("one"), None);
+        let alone = tree.clone();
+        let two = tree.install(containerd, &handler("two"), None);
         if upgraded {
-            one = host.install(containerd, &Handler { launcher: "/next".to_owned(),
+            one = tree.install(containerd, &Handler { launcher: "/next".to_owned(),
                 ..handler("one") }, Some(&one));
         }
         let (goes, stays) = if first { (&one, &two) } else { (&two, &one) };
-        host.remove(containerd, goes);
+        tree.remove(containerd, goes);
         if !first && !upgraded {
-            prop_assert_eq!(&host, &alone);
+            prop_assert_eq!(&tree, &alone);
         }
         let kept = format!("runtimes.{}]", stays.handler);
-        prop_assert!(host.files.values().any(|text| text.contains(&kept)));
-        host.remove(containerd, stays);
-        prop_assert_eq!(host, original);
+        prop_assert!(tree.files.values().any(|text| text.contains(&kept)));
+        tree.remove(containerd, stays);
+        prop_assert_eq!(tree, original);
     }
 
     #[test]
-    fn no_value_of_the_main_file_changes((main, containerd) in configurations()) {
-        let mut host = Host::with(&[(MAIN, &main)]);
-        host.install(containerd, &handler("wasmedge"), None);
-        let edited = &host.files[MAIN];
+    fn installation_changes_no_value_of_the_main_file((main, containerd) in configurations()) {
+        let mut tree = ConfigTree::with(&[(MAIN, &main)]);
+        tree.install(containerd, &handler("wasmedge"), None);
+        let edited = &tree.files[MAIN];
         let is_named = edited.contains("runtimes.wasmedge]");
-        // Where runc is named because it was the default, nothing else is in CRI's section.
+        // If runc was added because it was the default, CRI's section has nothing else.
         let adds_runc = edited.contains("default handler");
         let wanted = handler("wasmedge");
         let expected = if is_named { ExpectedDiff::With(&wanted) } else {
@@ -701,15 +700,15 @@ proptest! {
     }
 
     #[test]
-    fn what_an_admin_adds_later_stays((main, containerd) in configurations()) {
+    fn lines_that_an_admin_added_later_stay((main, containerd) in configurations()) {
         const HEAD: &str = "# later, above\n";
-        const TAIL: &str = "\n[debug]\n  level = \"info\" # later, below\n";
-        let mut host = Host::with(&[(MAIN, &main)]);
-        let record = host.install(containerd, &handler("wasmedge"), None);
-        let later = |text: &str| format!("{HEAD}{text}{TAIL}");
-        let edited = later(&host.files[MAIN]);
-        host.files.insert(MAIN.to_owned(), edited);
-        host.remove(containerd, &record);
-        prop_assert_eq!(&host.files[MAIN], &later(&main));
+        const ADDED_LINES: &str = "\n[debug]\n  level = \"info\" # later, below\n";
+        let mut tree = ConfigTree::with(&[(MAIN, &main)]);
+        let record = tree.install(containerd, &handler("wasmedge"), None);
+        let later = |text: &str| format!("{HEAD}{text}{ADDED_LINES}");
+        let edited = later(&tree.files[MAIN]);
+        tree.files.insert(MAIN.to_owned(), edited);
+        tree.remove(containerd, &record);
+        prop_assert_eq!(&tree.files[MAIN], &later(&main));
     }
 }

@@ -1,4 +1,4 @@
-//! What a folder shows, what containerd answers, and what both together mean.
+//! Containers from bundles, from containerd's API, and from both.
 
 use installer_protocol::Distribution;
 
@@ -52,7 +52,7 @@ fn hidden() -> Bundles {
 }
 
 #[test]
-fn each_container_tells_the_program_that_serves_it() {
+fn bundle_names_the_program_that_serves_its_container() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder
         .path()
@@ -93,7 +93,7 @@ fn each_container_tells_the_program_that_serves_it() {
 }
 
 #[test]
-fn a_state_folder_that_is_not_seen_or_not_containerds_is_hidden_and_never_empty() {
+fn unreadable_state_folder_is_hidden_and_never_empty() {
     let folder = tempfile::tempdir().unwrap();
     for made in ["run/containerd", "run/other/io.containerd.runtime.v2.task"] {
         fs::create_dir_all(folder.path().join(made)).unwrap();
@@ -108,14 +108,16 @@ fn a_state_folder_that_is_not_seen_or_not_containerds_is_hidden_and_never_empty(
         ),
     ] {
         match bundles(&root, &mounts, &path(state)) {
-            Bundles::Hidden(told) => assert!(told.contains(state) && told.contains(why), "{told}"),
+            Bundles::Hidden(cause) => {
+                assert!(cause.contains(state) && cause.contains(why), "{cause}")
+            }
             Bundles::Listed(found) => panic!("{state} shows {found:?}"),
         }
     }
 }
 
 #[test]
-fn a_folder_that_shows_all_containers_names_those_that_use_the_runtime() {
+fn listed_bundles_decide_which_containers_use_the_runtime() {
     let listed = || {
         Bundles::Listed(vec![
             container("k8s.io", "ours", Some("/opt/wasmedge-runtime/a/1/bin/shim")),
@@ -130,7 +132,7 @@ fn a_folder_that_shows_all_containers_names_those_that_use_the_runtime() {
         ids(&usage(listed(), Err("silent".to_owned()), &path(VERSIONS))),
         ["ours"]
     );
-    // Pods by their handlers' names alone add nothing.
+    // Handlers of pods are not used.
     let running = RunningWorkloads {
         settings: None,
         pods: vec![pod("runc", Some("runc"))],
@@ -147,7 +149,7 @@ fn a_folder_that_shows_all_containers_names_those_that_use_the_runtime() {
 }
 
 #[test]
-fn where_the_folder_is_hidden_the_handlers_of_pods_that_run_decide() {
+fn handlers_of_running_pods_decide_if_bundles_are_hidden() {
     let launchers = [
         ("runc", "io.containerd.runc.v2"),
         ("wasm", "/opt/wasmedge-runtime/a/1/bin/shim"),
@@ -196,7 +198,7 @@ fn where_the_folder_is_hidden_the_handlers_of_pods_that_run_decide() {
         ..settings(&launchers)
     };
     assert_eq!(ids(&of(Some(ours), vec![pod("1", Some(""))])), ["1"]);
-    // Which version they run from is not known.
+    // The version is not known.
     let usage = of(Some(settings(&launchers)), pods());
     assert!(
         usage.may_include(&path("/opt/wasmedge-runtime/a/1"))
@@ -205,7 +207,7 @@ fn where_the_folder_is_hidden_the_handlers_of_pods_that_run_decide() {
 }
 
 #[test]
-fn a_pod_whose_program_containerd_names_is_judged_by_that() {
+fn program_of_a_pod_has_precedence_over_its_handler() {
     let pods = vec![pod("ours", Some("gone")), pod("other", Some("gone"))];
     let containers = vec![
         container("k8s.io", "ours", Some("/opt/wasmedge-runtime/a/1/bin/shim")),
@@ -232,14 +234,18 @@ fn a_pod_whose_program_containerd_names_is_judged_by_that() {
 }
 
 #[test]
-fn where_neither_shows_anything_it_is_unknown_and_everything_may_be_used() {
-    let unknown = usage(hidden(), Err("nobody listens".to_owned()), &path(VERSIONS));
+fn usage_is_unknown_if_neither_bundles_nor_api_are_readable() {
+    let unknown = usage(
+        hidden(),
+        Err("no process listens".to_owned()),
+        &path(VERSIONS),
+    );
     assert!(unknown.may_include(&path(VERSIONS)));
     let Usage::Unknown(why) = unknown else {
         panic!("{unknown:?}")
     };
     assert!(
-        why.contains("/run/other") && why.contains("nobody listens"),
+        why.contains("/run/other") && why.contains("no process listens"),
         "{why}"
     );
 }

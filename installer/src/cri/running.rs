@@ -1,5 +1,5 @@
 //! The pods and containers that run on a node: the pods of CRI, and the containers in containerd's
-//! own API whose runtime is named by a program's path. Neither depends on containerd's state
+//! own API with a program's path as runtime. Neither depends on containerd's state
 //! folder.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use super::message::{ContainerState, ListPodSandboxRequest, ListPodSandboxRespon
 use super::{CALL_TIMEOUT, Cri, CriError, status};
 use crate::containers::{RunningContainer, RunningPod, RunningWorkloads};
 
-/// Selects the containers whose runtime is a path, in containerd's filter syntax.
+/// Selects the containers with a path as runtime, in containerd's filter syntax.
 const BY_PATH: &str = "runtime.name~=\"^/\"";
 
 /// The used parts of containerd's API (`containerd/api/services`, unchanged since 1.0).
@@ -118,7 +118,7 @@ impl Cri {
         })
     }
 
-    /// Lists the containers, of all namespaces, that have a task and whose runtime is named by a
+    /// Lists the containers, of all namespaces, that have a task and a runtime named by a
     /// program's path.
     async fn containers_by_path(&self) -> Result<Vec<RunningContainer>, CriError> {
         let mut found = Vec::new();

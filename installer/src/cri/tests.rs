@@ -1,4 +1,4 @@
-//! The client of CRI where nobody answers, or not in time.
+//! The CRI client without an answer, or with a late one.
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
@@ -6,7 +6,7 @@ use tokio::net::UnixListener;
 use super::*;
 
 #[tokio::test]
-async fn a_socket_that_is_not_there_is_unreachable() {
+async fn absent_socket_is_unreachable() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
     let error = Cri::at(&socket).served().await.unwrap_err();
@@ -18,7 +18,7 @@ async fn a_socket_that_is_not_there_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_client_whose_first_call_failed_reaches_a_containerd_that_came_up_since() {
+async fn client_connects_to_a_containerd_that_started_after_its_first_call() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
     let cri = Cri::at(&socket);
@@ -32,12 +32,12 @@ async fn a_client_whose_first_call_failed_reaches_a_containerd_that_came_up_sinc
     };
     tokio::select! {
         preface = connected => assert_eq!(&preface, b"PRI"),
-        answer = cri.served() => panic!("answered by nobody: {answer:?}"),
+        answer = cri.served() => panic!("answered without a server: {answer:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_containerd_that_does_not_answer_is_not_waited_for_for_ever() {
+async fn call_to_a_silent_containerd_times_out() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
     let listener = UnixListener::bind(&socket).unwrap();
@@ -53,7 +53,7 @@ async fn a_containerd_that_does_not_answer_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
-async fn a_wait_for_containerd_ends_with_what_was_last_seen() {
+async fn wait_for_containerd_ends_with_the_last_answer() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("containerd.sock");
     let error = Cri::at(&socket)
@@ -64,7 +64,7 @@ async fn a_wait_for_containerd_ends_with_what_was_last_seen() {
 }
 
 #[test]
-fn an_answer_without_the_service_is_told_from_other_errors() {
+fn missing_cri_service_is_distinguished_from_other_errors() {
     let of = |status: &tonic::Status| CriError::of(Path::new("/s"), "Version", status);
     let unimplemented = tonic::Status::unimplemented("unknown service runtime.v1.RuntimeService");
     assert!(

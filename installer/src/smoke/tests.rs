@@ -1,4 +1,4 @@
-//! The smoke test, as far as it needs no containerd.
+//! The parts of the smoke test that need no containerd.
 
 use super::*;
 
@@ -14,7 +14,7 @@ const LOG_OF_THE_GUEST: &str =
     "2026-01-02T03:04:05.678Z stdout F the smoke guest ran on this node\n";
 
 #[test]
-fn the_guest_in_the_image_says_the_expected_line_and_ends_with_the_expected_code() {
+fn smoke_guest_prints_the_expected_line_and_exits_with_the_expected_code() {
     let guest = include_str!("../../smoke/smoke.wat");
     assert!(
         guest.contains(&format!("\"{EXPECTED_LINE}\\n\"")),
@@ -31,7 +31,7 @@ fn the_guest_in_the_image_says_the_expected_line_and_ends_with_the_expected_code
 }
 
 #[test]
-fn code_and_line_together_prove_that_the_guest_ran() {
+fn smoke_test_requires_exit_code_and_line() {
     check_end(end(EXPECTED_CODE), LOG_OF_THE_GUEST).unwrap();
     assert!(matches!(
         check_end(end(EXPECTED_CODE), "").unwrap_err(),
@@ -44,7 +44,7 @@ fn code_and_line_together_prove_that_the_guest_ran() {
 }
 
 #[test]
-fn a_line_that_only_begins_like_the_guests_is_none() {
+fn smoke_test_requires_the_whole_line() {
     let log = LOG_OF_THE_GUEST.replace("node\n", "node not\n");
     assert!(matches!(
         check_end(end(EXPECTED_CODE), &log).unwrap_err(),
@@ -53,7 +53,7 @@ fn a_line_that_only_begins_like_the_guests_is_none() {
 }
 
 #[test]
-fn a_wrong_end_is_told_with_all_that_is_known_of_it() {
+fn error_of_a_wrong_end_has_code_reason_message_and_log() {
     let log = "2026-01-02T03:04:05Z stderr F wasm: out of\n2026-01-02T03:04:05Z stderr F memory\n";
     let text = check_end(end(1), log).unwrap_err().to_string();
     assert_eq!(
@@ -63,7 +63,7 @@ fn a_wrong_end_is_told_with_all_that_is_known_of_it() {
 }
 
 #[test]
-fn of_a_long_log_the_end_is_kept_and_no_letter_is_cut() {
+fn tail_of_a_long_log_ends_at_a_character_boundary() {
     let log = format!(
         "2026-01-02T03:04:05Z stdout F {}end\n",
         "ä".repeat(4 * MAX_LOG_TAIL)
@@ -76,13 +76,13 @@ fn of_a_long_log_the_end_is_kept_and_no_letter_is_cut() {
 }
 
 #[test]
-fn systemd_is_given_a_slice() {
+fn cgroup_parent_is_a_slice_with_systemd() {
     assert_eq!(cgroup_parent(CgroupDriver::Systemd), "system.slice");
     assert_eq!(cgroup_parent(CgroupDriver::Cgroupfs), "/");
 }
 
 #[test]
-fn two_sandboxes_of_a_runtime_share_their_label_and_nothing_that_has_to_be_unique() {
+fn sandboxes_of_a_runtime_share_their_label_and_have_unique_names() {
     let smoke = Smoke {
         runtime: "r".to_owned(),
         handler: "h".to_owned(),

@@ -76,7 +76,7 @@ pub fn run(
     })
 }
 
-/// Finds a downloaded artifact that the record knows and whose folder is intact. So a node that
+/// Finds a downloaded artifact that the record has, with an intact folder. So a node that
 /// works does not need the artifact's source any more.
 fn find(
     installation: &Installation<'_>,

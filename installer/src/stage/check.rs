@@ -261,7 +261,7 @@ fn is_requested_distribution(installation: &Installation<'_>) -> Result<(), Fail
             .with_reason(Reason::HostFiles, || {
                 "detect the node's distribution".to_owned()
             })?;
-    // An admin who names the unit has decided which distribution it is.
+    // By naming the unit, an admin has decided the distribution.
     let is_named = request
         .paths
         .unit

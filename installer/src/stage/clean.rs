@@ -73,7 +73,7 @@ pub fn discard(installation: &Installation<'_>, record: &Record) -> Result<(), F
         return remove_empty_folders(installation);
     }
     // Containers may run from versions that are not in the record.
-    if usage::look(installation)?.may_include(&installation.paths.versions) {
+    if usage::find(installation)?.may_include(&installation.paths.versions) {
         Ok(())
     } else {
         remove_all(installation)

@@ -18,7 +18,7 @@ use crate::node_root::NodePath;
 ///
 /// # Errors
 /// If the runtime's own folder cannot be listed. [`Usage::Unknown`] is not an error.
-pub fn look(installation: &Installation<'_>) -> Result<Usage, Failure> {
+pub fn find(installation: &Installation<'_>) -> Result<Usage, Failure> {
     let versions = &installation.paths.versions;
     if installation.list(versions)?.is_empty() {
         return Ok(Usage::Known(Vec::new()));
@@ -45,10 +45,10 @@ pub fn look(installation: &Installation<'_>) -> Result<Usage, Failure> {
 /// started by. If that is not known, returns all names.
 ///
 /// # Errors
-/// As [`look`].
+/// As [`find`].
 pub fn versions(installation: &Installation<'_>) -> Result<BTreeSet<String>, Failure> {
     let versions = &installation.paths.versions;
-    let programs = match look(installation)? {
+    let programs = match find(installation)? {
         Usage::Known(used) => used
             .into_iter()
             .map(|container| container.program)
@@ -115,7 +115,7 @@ pub fn check_unused(installation: &Installation<'_>) -> Result<(), Failure> {
     /// Maximum number of containers that the message names.
     const MAX_NAMED: usize = 5;
     let versions = &installation.paths.versions;
-    let message = match look(installation)? {
+    let message = match find(installation)? {
         Usage::Known(used) if used.is_empty() => return Ok(()),
         Usage::Known(used) => {
             let names: Vec<String> = used

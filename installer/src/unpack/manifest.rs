@@ -42,7 +42,7 @@ impl Manifest {
         let contradiction = |what: String| Err(UnpackError::Contradiction { what });
         if manifest.version != version {
             return contradiction(format!(
-                "says version {:?}, its folder is {version:?}",
+                "has version {:?}, its folder is {version:?}",
                 manifest.version
             ));
         }

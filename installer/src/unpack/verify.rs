@@ -30,7 +30,7 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing(path) => write!(f, "{path} is missing"),
-            Self::Changed(path) => write!(f, "{path} is not what the manifest says"),
+            Self::Changed(path) => write!(f, "{path} differs from the manifest"),
             Self::Mode(path) => write!(f, "{path} has a wrong mode"),
             Self::Stray(path) => write!(f, "{path} does not belong there"),
             Self::Unreadable(path, kind) => write!(f, "{path} cannot be read: {kind}"),
@@ -50,7 +50,7 @@ pub fn verify(folder: &Path) -> Result<Manifest, Damage> {
     Ok(manifest)
 }
 
-/// Verifies `folder` with `manifest`, whose file there must contain `text`.
+/// Verifies `folder` with `manifest`. The manifest's file there must contain `text`.
 pub(super) fn compare(folder: &Path, manifest: &Manifest, text: &[u8]) -> Result<(), Damage> {
     // A link could be redirected to another folder after the check.
     if !folder

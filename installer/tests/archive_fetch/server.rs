@@ -1,4 +1,4 @@
-//! A server that does what a test says, and a folder for what is downloaded from it.
+//! A scripted HTTP server, and a folder for downloads.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,28 +14,28 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) const BYTES: &[u8] = b"an archive, as far as a server knows";
 
-/// What a server does with a request for one path.
+/// The server's behaviour at a request for a path.
 #[derive(Debug, Clone)]
 pub(crate) enum Answer {
-    /// These bytes.
+    /// Sends these bytes.
     Bytes(Vec<u8>),
-    /// A status without a body, and further header lines.
+    /// Sends a status without a body, and further header lines.
     Status(u16, String),
-    /// It says that there are so many bytes, sends those that it has, and hangs up.
+    /// Announces a length, sends fewer bytes, and closes the connection.
     Short(u64, Vec<u8>),
-    /// It says nothing of a length and never ends.
+    /// Sends bytes without an announced length and without an end.
     Endless,
-    /// It says nothing at all.
+    /// Sends nothing.
     Silence,
-    /// These bytes for who says this in its `authorization` header, 401 for others.
+    /// Sends these bytes to requests with this `authorization` header, 401 to others.
     Guarded(String, Vec<u8>),
 }
 
-/// A server on a port of its own. Each path has its answers in order; the last one is repeated.
+/// A server on its own port. Each path has its answers in order; the last one is repeated.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     answers: Arc<Mutex<HashMap<String, Vec<Answer>>>>,
-    /// Paths that were asked for.
+    /// The requested paths.
     asked: Arc<Mutex<Vec<String>>>,
 }
 
@@ -52,7 +52,7 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (answers, asked) = (answers.clone(), asked.clone());
-                // A client that hung up is no matter.
+                // The client may close the connection early.
                 std::thread::spawn(move || drop(serve(&stream.unwrap(), &answers, &asked)));
             }
         });
@@ -145,12 +145,12 @@ fn serve(
 }
 
 /// A folder for downloads.
-pub(crate) struct Bed {
+pub(crate) struct Fixture {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) fetcher: Fetcher,
 }
 
-impl Bed {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits {
@@ -194,7 +194,7 @@ impl Bed {
         .await
     }
 
-    /// The error, after which nothing may be left.
+    /// Returns the error and checks that no file stays.
     pub(crate) fn nothing_is_left(&self, result: Result<Archive, FetchError>) -> FetchError {
         let error = result.unwrap_err();
         assert_eq!(
@@ -220,7 +220,8 @@ pub(crate) fn bytes() -> Answer {
     Answer::Bytes(BYTES.to_vec())
 }
 
-/// A registry with one artifact whose one layer has the digest of `BYTES`, and holds `blob`.
+/// Makes a registry with one artifact of one layer, with the digest of `BYTES` and the content
+/// `blob`.
 pub(crate) fn registry(blob: Answer) -> Server {
     let manifest = manifest();
     let by_digest = format!(

@@ -1,4 +1,4 @@
-//! Archives that want to reach what is not theirs.
+//! Malicious archives.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,10 +13,10 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use tar::EntryType;
 
-use crate::maker::{Bed, Maker, Raw, TOP, write};
+use crate::maker::{Fixture, Maker, Raw, TOP, write};
 
 #[test]
-fn an_entry_that_no_runtime_has_is_refused() {
+fn entry_that_a_runtime_must_not_have_is_refused() {
     let at = |path: &str| format!("{TOP}/{path}");
     for (raw, expected) in [
         (Raw::file("/etc/cron.d/x", "x"), Refusal::Path),
@@ -82,8 +82,8 @@ fn an_entry_that_no_runtime_has_is_refused() {
             Refusal::Size,
         ),
     ] {
-        // Behind the whole runtime, so that what is in its way is there already.
-        let error = Bed::new().refused(&Maker::whole().after(raw.clone()));
+        // After the runtime's entries, so that conflicting ones exist already.
+        let error = Fixture::new().refused(&Maker::whole().after(raw.clone()));
         assert!(
             matches!(&error, UnpackError::Entry { why, .. } if *why == expected),
             "{raw:?}: {error:?}"
@@ -92,26 +92,26 @@ fn an_entry_that_no_runtime_has_is_refused() {
 }
 
 #[test]
-fn a_link_is_never_a_way_to_write_elsewhere() {
-    let bed = Bed::new();
-    let outside = bed.folder.path().join("outside");
+fn link_in_an_archive_does_not_redirect_later_entries() {
+    let fixture = Fixture::new();
+    let outside = fixture.folder.path().join("outside");
     fs::create_dir(&outside).unwrap();
     let target = outside.display().to_string();
     for (link, file) in [("share/out", "share/out/x"), ("lib", "lib/x")] {
         let maker = Maker::whole()
             .before(Raw::link(&format!("{TOP}/{link}"), &target))
             .before(Raw::file(&format!("{TOP}/{file}"), "x"));
-        bed.refused(&maker);
-        // A link that stays inside is no folder either.
+        fixture.refused(&maker);
+        // A link that stays inside is not a folder either.
         let maker = Maker::whole()
             .before(Raw::link(&format!("{TOP}/{link}"), "."))
             .before(Raw::file(&format!("{TOP}/{file}"), "x"));
-        bed.refused(&maker);
+        fixture.refused(&maker);
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
 
-/// A whole runtime with these links, which its manifest names.
+/// Makes a runtime with these links, which its manifest lists.
 fn with_links(links: &[(&str, &str)]) -> Maker {
     let mut maker = Maker::whole();
     maker.links.extend(
@@ -123,11 +123,11 @@ fn with_links(links: &[(&str, &str)]) -> Maker {
 }
 
 #[test]
-fn links_that_lead_out_together_are_refused() {
+fn links_that_lead_out_of_the_folder_together_are_refused() {
     let chains: [&[(&str, &str)]; 6] = [
         &[("lib/a", "absent/../../../x")],
         &[("lib/a", ".."), ("lib/b", "a/../..")],
-        // In the archive the link stands before the one that it leads through.
+        // In the archive the link precedes the one that it leads through.
         &[("lib/a", "b/../.."), ("lib/b", "..")],
         &[
             ("lib/a", "../share"),
@@ -138,7 +138,7 @@ fn links_that_lead_out_together_are_refused() {
         &[("lib/a", "../share/b"), ("share/b", "../lib/a")],
     ];
     for links in chains {
-        let error = Bed::new().refused(&with_links(links));
+        let error = Fixture::new().refused(&with_links(links));
         assert!(
             matches!(
                 &error,
@@ -156,18 +156,18 @@ fn links_that_lead_out_together_are_refused() {
         &[("lib/a", "absent/../libc.so")],
     ];
     for links in inside {
-        Bed::new()
+        Fixture::new()
             .make(&with_links(links))
             .unwrap_or_else(|error| panic!("{links:?}: {error}"));
     }
 }
 
 #[test]
-fn a_bomb_is_refused_before_it_is_unpacked() {
-    // Two gigabytes of zeros in two megabytes, whose header says so, or lies.
+fn decompression_bomb_is_refused_before_it_is_unpacked() {
+    // Two gigabytes of zeros in two megabytes, with a correct or a false size in the header.
     for claimed in [2 << 30, 5] {
-        let bed = Bed::new();
-        let file = bed.folder.path().join("archive.tar.gz");
+        let fixture = Fixture::new();
+        let file = fixture.folder.path().join("archive.tar.gz");
         let mut header = tar::Header::new_gnu();
         header.set_path(format!("{TOP}/lib/bomb")).unwrap();
         header.set_mode(0o644);
@@ -181,19 +181,21 @@ fn a_bomb_is_refused_before_it_is_unpacked() {
         let zeros = vec![0; 1 << 20];
         (0..64).try_for_each(|_| gzip.write_all(&zeros)).unwrap();
         gzip.finish().unwrap();
-        let error = bed.unpack(&file).unwrap_err();
+        let error = fixture.unpack(&file).unwrap_err();
         assert_eq!(error.reason(), Reason::InvalidArtifact, "{error:?}");
-        assert_eq!(fs::read_dir(bed.versions()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(fixture.versions()).unwrap().count(), 0);
     }
 }
 
 #[test]
-fn a_million_entries_are_refused() {
-    let bed = Bed::new();
+fn archive_with_a_million_entries_is_refused() {
+    let fixture = Fixture::new();
     let entries: Vec<Raw> = (0..10_001)
         .map(|index| Raw::of(EntryType::Directory, &format!("{TOP}/{index}")))
         .collect();
-    let error = bed.unpack(&write(bed.folder.path(), &entries)).unwrap_err();
+    let error = fixture
+        .unpack(&write(fixture.folder.path(), &entries))
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -206,7 +208,7 @@ fn a_million_entries_are_refused() {
     );
 }
 
-/// Parts of paths that get along badly.
+/// Generates paths from conflicting components.
 fn paths() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         Just("..".to_owned()),
@@ -251,7 +253,7 @@ fn raws() -> impl Strategy<Value = Raw> {
     )
 }
 
-/// How the kernel ends, following the link at `path` with `root` as a border that nothing may pass.
+/// Resolves the link at `path` in the kernel; leaving `root` is an error.
 fn followed(root: &fs::File, path: &str) -> Result<(), Errno> {
     openat2(
         root,
@@ -263,7 +265,7 @@ fn followed(root: &fs::File, path: &str) -> Result<(), Errno> {
     .map(drop)
 }
 
-/// Links in the folders of a runtime, to each other, to folders and to what is not there.
+/// Generates links in the folders of a runtime, to each other, to folders and to absent paths.
 fn links() -> impl Strategy<Value = BTreeMap<String, String>> {
     let folder = || prop_oneof![Just("bin"), Just("lib"), Just("share"), Just("lib/deep/er")];
     let path = (folder(), 0..4_u8).prop_map(|(folder, number)| format!("{folder}/{number}"));
@@ -281,43 +283,43 @@ fn links() -> impl Strategy<Value = BTreeMap<String, String>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever the entries are: nothing outside of the versions changes, and what is on it is a
-    /// whole runtime or nothing.
+    /// With any entries, nothing outside of the versions folder changes, and it contains a complete
+    /// runtime or nothing.
     #[test]
     fn hostile_entries_reach_nothing(raws in proptest::collection::vec(raws(), 0..6),
         first in any::<bool>()) {
-        let bed = Bed::new();
-        let witness = bed.folder.path().join("node/witness");
+        let fixture = Fixture::new();
+        let witness = fixture.folder.path().join("node/witness");
         fs::create_dir_all(witness.parent().unwrap()).unwrap();
         fs::write(&witness, "untouched").unwrap();
         let maker = raws.into_iter().fold(Maker::whole(), |maker,
             raw| if first { maker.before(raw) } else { maker.after(raw) });
-        let result = bed.make(&maker);
+        let result = fixture.make(&maker);
         prop_assert_eq!(fs::read_to_string(&witness).unwrap(), "untouched");
-        let mut top: Vec<_> = fs::read_dir(bed.folder.path()).unwrap().map(|entry|
+        let mut top: Vec<_> = fs::read_dir(fixture.folder.path()).unwrap().map(|entry|
             entry.unwrap().file_name()).collect();
         top.sort();
         prop_assert_eq!(top, ["archive.tar.gz", "node"]);
-        prop_assert_eq!(fs::read_dir(bed.folder.path().join("node")).unwrap().count(), 2);
+        prop_assert_eq!(fs::read_dir(fixture.folder.path().join("node")).unwrap().count(), 2);
         match result {
             Ok(unpacked) => {
                 verify(&unpacked.path).unwrap();
-                prop_assert_eq!(bed.names(), [unpacked.name]);
+                prop_assert_eq!(fixture.names(), [unpacked.name]);
             }
-            Err(_) => prop_assert!(bed.names().is_empty()),
+            Err(_) => prop_assert!(fixture.names().is_empty()),
         }
     }
 
-    /// The kernel, following any link of a runtime that was unpacked, stays inside; where one was
-    /// refused, it does not.
+    /// Every link of an unpacked runtime stays inside when the kernel follows it; a refused one
+    /// does not.
     #[test]
     fn links_of_an_unpacked_runtime_stay_inside_it(links in links()) {
-        let bed = Bed::new();
+        let fixture = Fixture::new();
         let mut maker = Maker::whole();
-        // A folder that links may lead through.
+        // A folder for links to lead through.
         maker.files.insert("lib/deep/er/file".to_owned(), (0o644, "deep".to_owned()));
         maker.links.extend(links.clone());
-        match bed.make(&maker) {
+        match fixture.make(&maker) {
             Ok(unpacked) => {
                 let root = fs::File::open(&unpacked.path).unwrap();
                 for link in links.keys() {
@@ -327,8 +329,8 @@ proptest! {
                 }
             }
             Err(UnpackError::Entry { why: Refusal::Link, .. }) => {
-                // The same links, made by hand.
-                let by_hand = bed.folder.path().join("by-hand");
+                // The same links, made directly.
+                let by_hand = fixture.folder.path().join("by-hand");
                 fs::create_dir_all(by_hand.join("lib/deep/er")).unwrap();
                 for folder in ["bin", "share"] {
                     fs::create_dir(by_hand.join(folder)).unwrap();
@@ -338,8 +340,8 @@ proptest! {
                 }
                 let root = fs::File::open(&by_hand).unwrap();
                 let ends: Vec<_> = links.keys().map(|link| followed(&root, link)).collect();
-                // The kernel ends at what is absent; this is refused where it would lead out if it
-                // came to be.
+                // The kernel stops at an absent path. A link is refused if it would lead out when
+                // that path existed.
                 prop_assert!(ends.iter().any(|end| matches!(end,
                     Err(Errno::XDEV | Errno::LOOP | Errno::NOENT | Errno::NOTDIR))), "{:?}: {:?}",
                         links, ends);
@@ -348,21 +350,21 @@ proptest! {
         }
     }
 
-    /// A flipped byte is noticed, wherever it is, or changes nothing.
+    /// A flipped byte is detected, or changes nothing.
     #[test]
-    fn a_damaged_archive_never_becomes_another_runtime(place in any::<prop::sample::Index>(),
+    fn damaged_archive_is_refused_or_becomes_the_same_runtime(place in any::<prop::sample::Index>(),
         bit in 0_u8..8, cut in any::<bool>()) {
-        let bed = Bed::new();
-        let archive = Maker::whole().write(bed.folder.path());
+        let fixture = Fixture::new();
+        let archive = Maker::whole().write(fixture.folder.path());
         let mut bytes = fs::read(&archive).unwrap();
         let index = place.index(bytes.len());
         if cut { bytes.truncate(index) } else { bytes[index] ^= 1 << bit }
         fs::write(&archive, bytes).unwrap();
-        match bed.unpack(&archive) {
+        match fixture.unpack(&archive) {
             Ok(unpacked) => { verify(&unpacked.path).unwrap(); }
             Err(error) => {
                 prop_assert!(error.reason() == Reason::InvalidArtifact, "{error:?}");
-                prop_assert!(bed.names().is_empty());
+                prop_assert!(fixture.names().is_empty());
             }
         }
     }

@@ -1,5 +1,4 @@
-//! Archives that a runtime can come in, and those that somebody else made: on real files, in
-//! folders of their own.
+//! Unpacking of valid, damaged and foreign archives, in temporary folders.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -8,7 +7,7 @@ use std::path::Path;
 use installer_protocol::Reason;
 use node_installer::unpack::{Damage, FolderChange, UnpackError, verify};
 
-use crate::maker::{Bed, Maker, Raw, TOP, mode, write};
+use crate::maker::{Fixture, Maker, Raw, TOP, mode, write};
 
 #[cfg(test)]
 mod maker;
@@ -16,41 +15,44 @@ mod maker;
 mod hostile;
 
 #[test]
-fn a_whole_archive_becomes_a_folder_that_is_named_by_version_and_digest() {
-    let bed = Bed::new();
-    let unpacked = bed.make(&Maker::whole()).unwrap();
+fn archive_becomes_a_folder_named_by_version_and_digest() {
+    let fixture = Fixture::new();
+    let unpacked = fixture.make(&Maker::whole()).unwrap();
     assert_eq!(
         (unpacked.path, unpacked.version.as_str(), unpacked.change),
-        (bed.place(), "1.0.0", FolderChange::Made)
+        (fixture.place(), "1.0.0", FolderChange::Made)
     );
-    assert_eq!(bed.names(), [unpacked.name]);
-    assert_eq!(mode(&bed.place()), 0o755);
+    assert_eq!(fixture.names(), [unpacked.name]);
+    assert_eq!(mode(&fixture.place()), 0o755);
     assert_eq!(
-        mode(&bed.place().join("bin/containerd-shim-wasmedge-v1")),
+        mode(&fixture.place().join("bin/containerd-shim-wasmedge-v1")),
         0o755
     );
-    assert_eq!(mode(&bed.place().join("lib/libc.so.6")), 0o644);
+    assert_eq!(mode(&fixture.place().join("lib/libc.so.6")), 0o644);
     assert_eq!(
-        fs::read_to_string(bed.place().join("lib/libc.so")).unwrap(),
+        fs::read_to_string(fixture.place().join("lib/libc.so")).unwrap(),
         "this is lib/libc.so.6"
     );
-    assert_eq!(verify(&bed.place()).unwrap().version, "1.0.0");
+    assert_eq!(verify(&fixture.place()).unwrap().version, "1.0.0");
 }
 
 #[test]
-fn a_folder_that_is_whole_is_left_alone() {
-    let bed = Bed::new();
-    bed.make(&Maker::whole()).unwrap();
-    let made = fs::metadata(bed.place()).unwrap().modified().unwrap();
+fn intact_folder_is_not_changed() {
+    let fixture = Fixture::new();
+    fixture.make(&Maker::whole()).unwrap();
+    let made = fs::metadata(fixture.place()).unwrap().modified().unwrap();
     assert_eq!(
-        bed.make(&Maker::whole()).unwrap().change,
+        fixture.make(&Maker::whole()).unwrap().change,
         FolderChange::None
     );
-    assert_eq!(fs::metadata(bed.place()).unwrap().modified().unwrap(), made);
+    assert_eq!(
+        fs::metadata(fixture.place()).unwrap().modified().unwrap(),
+        made
+    );
 }
 
 #[test]
-fn a_damaged_folder_is_made_anew_unless_containers_run_from_it() {
+fn damaged_folder_is_replaced_unless_containers_run_from_it() {
     type Harm = fn(&Path);
     let harms: [(&str, Harm); 8] = [
         ("a byte is another", |root| {
@@ -88,37 +90,37 @@ fn a_damaged_folder_is_made_anew_unless_containers_run_from_it() {
         }),
     ];
     for (what, harm) in harms {
-        let mut bed = Bed::new();
-        bed.make(&Maker::whole()).unwrap();
-        harm(&bed.place());
-        bed.in_use.insert("1.0.0-0123456789ab".to_owned());
-        let error = bed.make(&Maker::whole()).unwrap_err();
+        let mut fixture = Fixture::new();
+        fixture.make(&Maker::whole()).unwrap();
+        harm(&fixture.place());
+        fixture.in_use.insert("1.0.0-0123456789ab".to_owned());
+        let error = fixture.make(&Maker::whole()).unwrap_err();
         assert!(
             matches!(error, UnpackError::InUse { .. }) && error.reason() == Reason::InUse,
             "{what}: {error}"
         );
-        verify(&bed.place()).unwrap_err();
-        bed.found().unwrap_err();
-        bed.in_use.clear();
+        verify(&fixture.place()).unwrap_err();
+        fixture.found().unwrap_err();
+        fixture.in_use.clear();
         assert_eq!(
-            bed.make(&Maker::whole()).unwrap().change,
+            fixture.make(&Maker::whole()).unwrap().change,
             FolderChange::Repaired,
             "{what}"
         );
-        verify(&bed.place()).unwrap();
-        assert_eq!(bed.names(), ["1.0.0-0123456789ab"], "{what}");
+        verify(&fixture.place()).unwrap();
+        assert_eq!(fixture.names(), ["1.0.0-0123456789ab"], "{what}");
     }
 }
 
 #[test]
-fn a_whole_folder_is_found_without_its_archive() {
-    let bed = Bed::new();
+fn intact_folder_is_found_without_its_archive() {
+    let fixture = Fixture::new();
     assert_eq!(
-        bed.found().unwrap_err(),
+        fixture.found().unwrap_err(),
         Damage::Missing("share/manifest.json".to_owned())
     );
-    let made = bed.make(&Maker::whole()).unwrap();
-    let found = bed.found().unwrap();
+    let made = fixture.make(&Maker::whole()).unwrap();
+    let found = fixture.found().unwrap();
     assert_eq!(
         (found.path, found.name, found.version),
         (made.path, made.name, made.version)
@@ -127,37 +129,37 @@ fn a_whole_folder_is_found_without_its_archive() {
 }
 
 #[test]
-fn what_lies_in_the_place_of_the_folder_is_replaced() {
+fn file_or_link_in_the_place_of_the_folder_is_replaced() {
     for link in [false, true] {
-        let bed = Bed::new();
-        fs::create_dir_all(bed.versions()).unwrap();
+        let fixture = Fixture::new();
+        fs::create_dir_all(fixture.versions()).unwrap();
         if link {
-            // A link to a whole runtime: whoever moves that would move ours.
-            let other = Bed::new();
+            // A link to a complete runtime, which could be moved.
+            let other = Fixture::new();
             other.make(&Maker::whole()).unwrap();
-            fs::rename(other.place(), bed.folder.path().join("elsewhere")).unwrap();
-            symlink(bed.folder.path().join("elsewhere"), bed.place()).unwrap();
+            fs::rename(other.place(), fixture.folder.path().join("elsewhere")).unwrap();
+            symlink(fixture.folder.path().join("elsewhere"), fixture.place()).unwrap();
         } else {
-            fs::write(bed.place(), "").unwrap();
+            fs::write(fixture.place(), "").unwrap();
         }
         assert_eq!(
-            bed.make(&Maker::whole()).unwrap().change,
+            fixture.make(&Maker::whole()).unwrap().change,
             FolderChange::Repaired
         );
-        assert!(fs::symlink_metadata(bed.place()).unwrap().is_dir());
-        assert_eq!(bed.names().len(), 1);
+        assert!(fs::symlink_metadata(fixture.place()).unwrap().is_dir());
+        assert_eq!(fixture.names().len(), 1);
     }
 }
 
 #[test]
-fn what_killed_attempts_left_is_removed_and_other_versions_stay() {
-    let bed = Bed::new();
-    fs::create_dir_all(bed.versions().join(".unpack-x7y/lib")).unwrap();
-    fs::write(bed.versions().join(".unpack-file"), "").unwrap();
-    fs::create_dir_all(bed.versions().join("0.9.0-aaaaaaaaaaaa")).unwrap();
-    fs::create_dir_all(bed.versions().join(".state")).unwrap();
-    bed.make(&Maker::whole()).unwrap();
-    let mut names = bed.names();
+fn incomplete_folders_are_removed_and_other_versions_stay() {
+    let fixture = Fixture::new();
+    fs::create_dir_all(fixture.versions().join(".unpack-x7y/lib")).unwrap();
+    fs::write(fixture.versions().join(".unpack-file"), "").unwrap();
+    fs::create_dir_all(fixture.versions().join("0.9.0-aaaaaaaaaaaa")).unwrap();
+    fs::create_dir_all(fixture.versions().join(".state")).unwrap();
+    fixture.make(&Maker::whole()).unwrap();
+    let mut names = fixture.names();
     names.sort();
     assert_eq!(
         names,
@@ -166,10 +168,10 @@ fn what_killed_attempts_left_is_removed_and_other_versions_stay() {
 }
 
 #[test]
-fn an_archive_that_contradicts_its_manifest_is_refused() {
+fn archive_that_contradicts_its_manifest_is_refused() {
     let stray = Maker::whole().after(Raw::file(&format!("{TOP}/lib/libstray.so"), "x"));
     assert!(matches!(
-        Bed::new().refused(&stray),
+        Fixture::new().refused(&stray),
         UnpackError::Contradiction { .. }
     ));
 
@@ -183,7 +185,7 @@ fn an_archive_that_contradicts_its_manifest_is_refused() {
         .unwrap()
         .1
         .truncate(4);
-    let error = Bed::new().refused(&cut);
+    let error = Fixture::new().refused(&cut);
     assert!(
         matches!(&error,
             UnpackError::Content { damage:
@@ -191,7 +193,7 @@ fn an_archive_that_contradicts_its_manifest_is_refused() {
         "{error:?}"
     );
     changed.files.remove("lib/libc.so.6");
-    let error = Bed::new().refused(&changed);
+    let error = Fixture::new().refused(&changed);
     assert!(
         matches!(&error,
             UnpackError::Content { damage: Damage::Missing(path) } if path == "lib/libc.so.6"),
@@ -200,7 +202,7 @@ fn an_archive_that_contradicts_its_manifest_is_refused() {
 
     for version in ["2.0.0", "1.0.0/..", ""] {
         assert!(matches!(
-            Bed::new().refused(&Maker::whole().manifest("version", version)),
+            Fixture::new().refused(&Maker::whole().manifest("version", version)),
             UnpackError::Contradiction { .. }
         ));
     }
@@ -209,7 +211,7 @@ fn an_archive_that_contradicts_its_manifest_is_refused() {
         files[path] = "0".repeat(64).into();
         assert!(
             matches!(
-                Bed::new().refused(&Maker::whole().manifest("files", files)),
+                Fixture::new().refused(&Maker::whole().manifest("files", files)),
                 UnpackError::Contradiction { .. }
             ),
             "{path}"
@@ -218,7 +220,7 @@ fn an_archive_that_contradicts_its_manifest_is_refused() {
 }
 
 #[test]
-fn an_archive_without_launcher_host_or_loader_is_no_runtime() {
+fn archive_without_launcher_host_or_loader_is_refused() {
     for path in [
         "bin/containerd-shim-wasmedge-v1",
         "bin/wasmedge-host",
@@ -226,23 +228,23 @@ fn an_archive_without_launcher_host_or_loader_is_no_runtime() {
     ] {
         let mut maker = Maker::whole();
         maker.files.remove(path);
-        let error = Bed::new().refused(&maker);
+        let error = Fixture::new().refused(&maker);
         assert!(error.to_string().contains(path), "{error}");
     }
-    let bed = Bed::new();
+    let fixture = Fixture::new();
     let archive = write(
-        bed.folder.path(),
+        fixture.folder.path(),
         &[Raw::file(&format!("{TOP}/bin/wasmedge-host"), "x")],
     );
     assert!(matches!(
-        bed.unpack(&archive).unwrap_err(),
+        fixture.unpack(&archive).unwrap_err(),
         UnpackError::NoManifest
     ));
 }
 
 #[test]
-fn another_architectures_archive_is_refused_with_both_names() {
-    let error = Bed::new()
+fn archive_of_another_architecture_is_refused_with_both_names() {
+    let error = Fixture::new()
         .refused(&Maker::whole().manifest("architecture", "riscv64"))
         .to_string();
     assert!(
@@ -252,19 +254,21 @@ fn another_architectures_archive_is_refused_with_both_names() {
 }
 
 #[test]
-fn what_is_no_archive_is_refused() {
-    let bed = Bed::new();
-    let file = bed.folder.path().join("archive.tar.gz");
+fn file_that_is_not_an_archive_is_refused() {
+    let fixture = Fixture::new();
+    let file = fixture.folder.path().join("archive.tar.gz");
     for bytes in [
         b"".as_slice(),
         b"<html>404</html>",
         &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3],
     ] {
         fs::write(&file, bytes).unwrap();
-        let error = bed.unpack(&file).unwrap_err();
+        let error = fixture.unpack(&file).unwrap_err();
         assert_eq!(error.reason(), Reason::InvalidArtifact, "{error:?}");
     }
-    let error = bed.unpack(&bed.folder.path().join("absent")).unwrap_err();
+    let error = fixture
+        .unpack(&fixture.folder.path().join("absent"))
+        .unwrap_err();
     assert_eq!(error.reason(), Reason::HostFiles, "{error:?}");
-    assert_eq!(fs::read_dir(bed.versions()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(fixture.versions()).unwrap().count(), 0);
 }

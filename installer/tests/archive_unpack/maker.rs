@@ -1,4 +1,4 @@
-//! Archives in the making: whole runtimes, and what somebody else may have made of them.
+//! Makes archives of runtimes, with faults on request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use tar::EntryType;
 pub(crate) const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 pub(crate) const TOP: &str = "wasmedge-runtime/1.0.0";
 
-/// One header with its content, as it will stand in the archive, however wrong.
+/// A header and its content, written as they are.
 #[derive(Debug, Clone)]
 pub(crate) struct Raw {
     pub(crate) path: Vec<u8>,
@@ -23,7 +23,7 @@ pub(crate) struct Raw {
     pub(crate) mode: u32,
     pub(crate) link: Vec<u8>,
     pub(crate) bytes: Vec<u8>,
-    /// The size that the header claims; none for the true one.
+    /// The size in the header; none for the actual size.
     pub(crate) claimed: Option<u64>,
 }
 
@@ -59,7 +59,7 @@ impl Raw {
     }
 }
 
-/// An archive in the making: a whole runtime, until a test says otherwise.
+/// Makes an archive of a complete runtime, with a test's changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Maker {
     pub(crate) files: BTreeMap<String, (u32, String)>,
@@ -154,8 +154,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         })
 }
 
-/// Writes headers byte by byte: a library for making archives would correct what a test gets wrong
-/// on purpose.
+/// Writes headers byte by byte: an archive library would correct intended faults.
 pub(crate) fn write(folder: &Path, entries: &[Raw]) -> PathBuf {
     let mut plain = Vec::new();
     for entry in entries {
@@ -182,13 +181,13 @@ pub(crate) fn write(folder: &Path, entries: &[Raw]) -> PathBuf {
     file
 }
 
-/// A folder for the archive and a versions.
-pub(crate) struct Bed {
+/// A folder for the archive and the versions.
+pub(crate) struct Fixture {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) in_use: BTreeSet<String>,
 }
 
-impl Bed {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self {
@@ -213,7 +212,7 @@ impl Bed {
         )
     }
 
-    /// What is found in the folder's place, without an archive.
+    /// Finds the unpacked folder without an archive.
     pub(crate) fn found(&self) -> Result<Unpacked, Damage> {
         find(
             &self.versions(),
@@ -222,12 +221,12 @@ impl Bed {
         )
     }
 
-    /// Unpacks what `maker` makes.
+    /// Unpacks the archive of `maker`.
     pub(crate) fn make(&self, maker: &Maker) -> Result<Unpacked, UnpackError> {
         self.unpack(&maker.write(self.folder.path()))
     }
 
-    /// The refusal of what `maker` makes, which must leave nothing behind.
+    /// Returns the refusal of the archive of `maker`, and checks that no file stays.
     pub(crate) fn refused(&self, maker: &Maker) -> UnpackError {
         let error = self.make(maker).unwrap_err();
         assert_eq!(
@@ -247,7 +246,7 @@ impl Bed {
     }
 }
 
-/// The mode of `path`, without what it is.
+/// Returns the permission bits of `path`.
 pub(crate) fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777
 }

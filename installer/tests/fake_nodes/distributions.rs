@@ -1,7 +1,7 @@
-//! Distributions as trees of files, `tests/hosts/<name>`: `host.toml` says what the host is,
-//! `before` holds its files, `after` those that an installation makes of them. All but kind are
-//! made after their documentation and were never run on the real distribution. `UPDATE_GOLDEN=1`
-//! writes `after` anew.
+//! Installations on the files of each distribution, `tests/nodes/<name>`: `node.toml` describes the
+//! node, `before` has its files, and `after` has the files that an installation writes. All except
+//! kind are made from documentation and were never run on the real distribution.
+//! `UPDATE_GOLDEN=1` rewrites `after`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,18 +13,18 @@ use serde::Deserialize;
 use crate::fake_node::FakeNode;
 
 #[derive(Deserialize)]
-struct Host {
+struct NodeTree {
     distribution: Distribution,
     containerd: String,
     unit: String,
     os: String,
 }
 
-fn hosts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hosts")
+fn node_trees() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nodes")
 }
 
-/// The files below a folder, by their paths from it.
+/// Returns the files below a folder by their relative paths.
 fn files(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -42,7 +42,7 @@ fn files(folder: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// Digests depend on how an archive was compressed.
+/// Removes digests, which depend on the compression of an archive.
 fn without_digests(text: &str, digest: &str) -> String {
     let text = text.replace(&digest[..12], "0123456789ab");
     let mut parts = text.split("sha256 ");
@@ -55,32 +55,32 @@ fn without_digests(text: &str, digest: &str) -> String {
     })
 }
 
-/// Installs and removes on the host `name`, and compares what is made of its files.
+/// Installs and removes on the node `name`, and compares its files.
 fn golden(name: &str) {
-    let folder = hosts().join(name);
-    let host: Host =
-        toml::from_str(&fs::read_to_string(folder.join("host.toml")).unwrap()).unwrap();
+    let folder = node_trees().join(name);
+    let description: NodeTree =
+        toml::from_str(&fs::read_to_string(folder.join("node.toml")).unwrap()).unwrap();
     let before = files(&folder.join("before"));
     let texts: Vec<(&str, &str)> = before
         .iter()
         .map(|(path, text)| (path.as_str(), text.as_str()))
         .collect();
     let node = FakeNode::with(
-        host.distribution,
-        host.containerd.leak(),
-        &host.unit,
+        description.distribution,
+        description.containerd.leak(),
+        &description.unit,
         &texts,
     );
     fs::write(
         node.path("/usr/lib/os-release"),
-        format!("ID={}\n", host.os),
+        format!("ID={}\n", description.os),
     )
     .unwrap();
     let original = node.tree();
 
     let report = node.installed();
     let digest = report.installed.unwrap().sha256;
-    let folders = host
+    let folders = description
         .distribution
         .layout()
         .mounts()
@@ -110,16 +110,16 @@ fn golden(name: &str) {
     assert_eq!(
         after,
         files(&folder.join("after")),
-        "{name}: see that it is meant, then run this with UPDATE_GOLDEN=1"
+        "{name}: check the difference, then run this with UPDATE_GOLDEN=1"
     );
     node.installed();
     node.removed();
     node.tree().must_be(&original, name);
 }
 
-macro_rules! hosts {
+macro_rules! node_trees {
     ($($test:ident: $name:literal),* $(,)?) => {
-        const HOSTS: &[&str] = &[$($name),*];
+        const NODE_TREES: &[&str] = &[$($name),*];
         $(#[test]
         fn $test() {
             golden($name);
@@ -127,7 +127,7 @@ macro_rules! hosts {
     };
 }
 
-hosts! {
+node_trees! {
     kind_gets_a_drop_in_of_schema_2: "kind",
     kubeadm_with_containerd_1_7_is_edited_in_place: "kubeadm-containerd-1.7",
     eks_on_amazon_linux_gets_a_drop_in_of_schema_3: "eks-al2023",
@@ -140,19 +140,19 @@ hosts! {
 }
 
 #[test]
-fn every_tree_is_a_test() {
-    let mut names: Vec<String> = fs::read_dir(hosts())
+fn every_node_tree_has_a_test() {
+    let mut names: Vec<String> = fs::read_dir(node_trees())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    let mut tested: Vec<&str> = HOSTS.to_vec();
+    let mut tested: Vec<&str> = NODE_TREES.to_vec();
     tested.sort_unstable();
     assert_eq!(names, tested);
 }
 
 #[test]
-fn a_distribution_that_cannot_be_changed_is_refused_untouched() {
+fn unsupported_distribution_is_refused_and_not_changed() {
     for distribution in [
         Distribution::Talos,
         Distribution::Bottlerocket,
@@ -174,7 +174,7 @@ fn a_distribution_that_cannot_be_changed_is_refused_untouched() {
 }
 
 #[test]
-fn a_system_that_the_operator_took_for_another_is_refused_by_its_own_name() {
+fn system_that_the_operator_misdetected_is_refused_by_its_own_name() {
     for (os, reason) in [
         ("cos", Reason::Unsupported),
         ("bottlerocket", Reason::Unsupported),

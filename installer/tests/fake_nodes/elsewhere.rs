@@ -1,5 +1,4 @@
-//! Nodes whose containerd keeps its files elsewhere, reads another configuration, or runs on a
-//! kernel that is too old.
+//! Nodes with other paths, with another configuration file, or with a kernel that is too old.
 
 use std::fs;
 
@@ -8,7 +7,7 @@ use node_installer::node_root::NodePath;
 
 use crate::fake_node::{CONFIG, FakeNode};
 
-/// The main file of a containerd whose state folder no installer sees.
+/// Returns the main file of a containerd with a state folder that the installer does not see.
 fn with_state(state: &str) -> String {
     CONFIG.replace(
         "version = 2\n",
@@ -16,7 +15,7 @@ fn with_state(state: &str) -> String {
     )
 }
 
-/// A node with such a containerd, both in its file and running.
+/// Makes a node whose main file and running containerd have such a state folder.
 fn elsewhere() -> FakeNode {
     let node = FakeNode::new();
     fs::write(
@@ -45,7 +44,7 @@ fn must_be_in_use(report: &Report, words: &[&str]) {
 }
 
 #[test]
-fn a_runtime_that_pods_use_stays_where_containerds_state_folder_is_not_seen() {
+fn runtime_that_pods_use_stays_if_the_state_folder_is_not_visible() {
     let node = elsewhere();
     let before = node.tree();
     node.installed();
@@ -62,7 +61,7 @@ fn a_runtime_that_pods_use_stays_where_containerds_state_folder_is_not_seen() {
 }
 
 #[test]
-fn a_former_version_stays_while_pods_run_that_may_run_from_it() {
+fn former_version_stays_while_running_pods_may_use_it() {
     let node = elsewhere();
     let first = node.installed().installed.unwrap();
     node.machine
@@ -78,7 +77,7 @@ fn a_former_version_stays_while_pods_run_that_may_run_from_it() {
 }
 
 #[test]
-fn a_runtime_stays_where_neither_containerd_nor_its_folder_shows_what_runs() {
+fn runtime_stays_if_neither_containerd_nor_its_folder_shows_the_containers() {
     for flag in [None, Some("--state=/run/other")] {
         let node = FakeNode::new();
         node.installed();
@@ -94,7 +93,7 @@ fn a_runtime_stays_where_neither_containerd_nor_its_folder_shows_what_runs() {
                     vec!["/usr/bin/containerd".to_owned(), flag.to_owned()];
             }
         }
-        node.machine.faults.mute.set(true);
+        node.machine.faults.no_answer.set(true);
         let before = node.tree();
         must_be_in_use(
             &node.uninstall(),
@@ -109,7 +108,7 @@ fn a_runtime_stays_where_neither_containerd_nor_its_folder_shows_what_runs() {
 }
 
 #[test]
-fn a_state_folder_without_bundles_is_not_one_without_containers() {
+fn state_folder_without_bundles_is_not_treated_as_empty() {
     let node = FakeNode::new();
     node.installed();
     fs::remove_dir_all(node.path("/run/containerd/io.containerd.runtime.v2.task")).unwrap();
@@ -118,7 +117,7 @@ fn a_state_folder_without_bundles_is_not_one_without_containers() {
         .borrow_mut()
         .insert("pod".to_owned(), "wasmedge".to_owned());
     must_be_in_use(&node.uninstall(), &["k8s.io/pod"]);
-    node.machine.faults.mute.set(true);
+    node.machine.faults.no_answer.set(true);
     must_be_in_use(
         &node.uninstall(),
         &["has no folder io.containerd.runtime.v2.task"],
@@ -146,22 +145,22 @@ fn must_be_unsupported(node: &FakeNode, words: &[&str]) {
 }
 
 #[test]
-fn a_kernel_before_5_12_is_refused_before_anything_is_touched() {
+fn kernel_before_5_12_is_refused_before_anything_is_changed() {
     let node = FakeNode::new();
     node.machine.kernel.set("5.10.0-28-amd64");
     must_be_unsupported(&node, &["Linux 5.10.0-28-amd64", "5.12 or later"]);
 }
 
 #[test]
-fn a_runtime_is_removed_whatever_the_kernel_is() {
+fn runtime_is_removed_on_any_kernel() {
     let node = FakeNode::new();
     node.installed();
     node.machine.kernel.set("5.10.0-28-amd64");
     node.removed();
 }
 
-/// A node whose containerd reads `/etc/containerd/other.toml`, by these words behind its program's
-/// name.
+/// Makes a node whose containerd reads `/etc/containerd/other.toml`, with these arguments of its
+/// unit.
 fn reading_another_file(words: &[&str]) -> FakeNode {
     let node = FakeNode::new();
     fs::write(node.path("/etc/containerd/other.toml"), CONFIG).unwrap();
@@ -175,7 +174,7 @@ fn reading_another_file(words: &[&str]) -> FakeNode {
 }
 
 #[test]
-fn a_containerd_that_reads_another_file_is_refused_before_its_restart_by_the_name_of_that_file() {
+fn containerd_that_reads_another_file_is_refused_with_the_name_of_that_file() {
     let mut node = reading_another_file(&["--config", "/etc/containerd/other.toml"]);
     let named = [
         "containerd.service",
@@ -193,7 +192,7 @@ fn a_containerd_that_reads_another_file_is_refused_before_its_restart_by_the_nam
 }
 
 #[test]
-fn a_request_that_names_a_file_which_containerd_does_not_read_is_refused() {
+fn request_with_a_file_that_containerd_does_not_read_is_refused() {
     let mut node = FakeNode::new();
     fs::write(node.path("/etc/containerd/other.toml"), CONFIG).unwrap();
     node.request.paths.config = Some("/etc/containerd/other.toml".to_owned());
@@ -204,7 +203,7 @@ fn a_request_that_names_a_file_which_containerd_does_not_read_is_refused() {
 }
 
 #[test]
-fn another_name_of_the_same_file_is_the_same_file() {
+fn link_to_the_main_file_is_the_same_file() {
     let node = reading_another_file(&["-c=/etc/containerd/link.toml"]);
     std::os::unix::fs::symlink("config.toml", node.path("/etc/containerd/link.toml")).unwrap();
     *node.machine.main.borrow_mut() = NodePath::new("/etc/containerd/config.toml").unwrap();
@@ -212,7 +211,7 @@ fn another_name_of_the_same_file_is_the_same_file() {
 }
 
 #[test]
-fn a_command_that_only_systemd_can_resolve_needs_the_files_name_in_the_request() {
+fn unresolvable_command_needs_the_config_path_in_the_request() {
     let mut node = reading_another_file(&["$OPTIONS"]);
     node.machine
         .environment_files
@@ -231,9 +230,9 @@ fn a_command_that_only_systemd_can_resolve_needs_the_files_name_in_the_request()
 }
 
 #[test]
-fn a_containerd_that_does_not_answer_is_not_restarted() {
+fn containerd_that_does_not_answer_is_not_restarted() {
     let node = FakeNode::new();
-    node.machine.faults.mute.set(true);
+    node.machine.faults.no_answer.set(true);
     let before = node.tree();
     let report = node.install();
     assert_eq!(

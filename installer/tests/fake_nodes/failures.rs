@@ -1,4 +1,4 @@
-//! What goes wrong: nothing is last_write, or everything is as it was.
+//! Failed runs: the node is not changed, or it is as it was before.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,7 @@ use node_installer::node_root::NodePath;
 use crate::fake_node::{CONFIG, FakeNode};
 
 #[test]
-fn a_runtime_that_does_not_run_is_taken_back() {
+fn runtime_that_does_not_run_is_rolled_back() {
     for node in [FakeNode::new(), FakeNode::old()] {
         let before = node.tree();
         node.bundle("1.0.0", "broken");
@@ -29,13 +29,13 @@ fn a_runtime_that_does_not_run_is_taken_back() {
             report.message
         );
         assert_eq!((report.installed, report.restart), (None, Restart::Done));
-        node.tree().must_be(&before, "after the way back");
+        node.tree().must_be(&before, "after the rollback");
         assert_eq!(node.machine.serves(), ["runc"]);
     }
 }
 
 #[test]
-fn an_upgrade_that_does_not_run_leads_back_to_the_former_version() {
+fn upgrade_that_does_not_run_is_rolled_back() {
     for node in [FakeNode::new(), FakeNode::old()] {
         node.installed();
         let before = node.tree();
@@ -50,9 +50,9 @@ fn an_upgrade_that_does_not_run_leads_back_to_the_former_version() {
         assert_eq!(report.installed.unwrap().version, "1.0.0");
         let mut after = node.tree();
         let record = std::path::Path::new("opt/wasmedge-runtime/.state/wasmedge/record.json");
-        // It also tells when containerd's configuration was written last.
+        // Its time of the last write differs.
         after.0.insert(record.to_owned(), before.0[record].clone());
-        after.must_be(&before, "after the way back");
+        after.must_be(&before, "after the rollback");
         assert!(
             node.machine
                 .guests
@@ -66,7 +66,7 @@ fn an_upgrade_that_does_not_run_leads_back_to_the_former_version() {
 }
 
 #[test]
-fn a_configuration_that_containerd_refuses_is_never_written() {
+fn configuration_that_containerd_refuses_is_not_written() {
     for node in [FakeNode::new(), FakeNode::old()] {
         let before = node.tree();
         node.machine.faults.refused.set(Some("wasmedge"));
@@ -81,7 +81,7 @@ fn a_configuration_that_containerd_refuses_is_never_written() {
 }
 
 #[test]
-fn a_containerd_that_does_not_start_gets_its_configuration_back() {
+fn containerd_that_does_not_start_gets_its_configuration_back() {
     for node in [FakeNode::new(), FakeNode::old()] {
         let before = node.tree();
         node.machine.faults.restarts.set(1);
@@ -99,13 +99,13 @@ fn a_containerd_that_does_not_start_gets_its_configuration_back() {
             "{}",
             report.message
         );
-        node.tree().must_be(&before, "after the way back");
+        node.tree().must_be(&before, "after the rollback");
         assert!(node.machine.is_up_to_date());
     }
 }
 
 #[test]
-fn a_node_that_cannot_be_brought_back_is_told_and_tried_again() {
+fn failed_rollback_is_reported_and_retried() {
     let node = FakeNode::new();
     let before = node.tree();
     node.machine.faults.restarts.set(2);
@@ -132,15 +132,15 @@ fn a_node_that_cannot_be_brought_back_is_told_and_tried_again() {
         "{}",
         report.message
     );
-    node.tree().must_be(&before, "after the second way back");
+    node.tree().must_be(&before, "after the second rollback");
     node.installed();
 }
 
 #[test]
-fn a_containerd_that_does_not_list_the_handler_is_taken_back() {
+fn handler_that_containerd_does_not_list_is_rolled_back() {
     let node = FakeNode::new();
     let before = node.tree();
-    node.machine.faults.deaf.set(true);
+    node.machine.faults.lists_nothing.set(true);
     let report = node.install();
     assert_eq!(
         (report.outcome, report.reason),
@@ -148,11 +148,11 @@ fn a_containerd_that_does_not_list_the_handler_is_taken_back() {
         "{}",
         report.message
     );
-    node.tree().must_be(&before, "after the way back");
+    node.tree().must_be(&before, "after the rollback");
 }
 
 #[test]
-fn a_runtime_that_no_longer_runs_is_told_as_broken() {
+fn runtime_that_stopped_working_is_reported_as_broken() {
     let node = FakeNode::new();
     node.installed();
     let before = node.tree();
@@ -166,7 +166,7 @@ fn a_runtime_that_no_longer_runs_is_told_as_broken() {
 }
 
 #[test]
-fn a_removal_that_fails_brings_the_runtime_back() {
+fn failed_removal_restores_the_runtime() {
     let node = FakeNode::new();
     node.installed();
     node.machine.faults.restarts.set(1);
@@ -183,7 +183,7 @@ fn a_removal_that_fails_brings_the_runtime_back() {
 }
 
 #[test]
-fn what_somebody_else_wrote_in_the_meantime_stays() {
+fn lines_of_another_program_stay() {
     for node in [FakeNode::new(), FakeNode::old()] {
         node.installed();
         let config = node.path("/etc/containerd/config.toml");
@@ -198,7 +198,7 @@ fn what_somebody_else_wrote_in_the_meantime_stays() {
 }
 
 #[test]
-fn going_back_keeps_what_was_chosen_before_also_beside_somebody_elses_change() {
+fn rollback_restores_settings_beside_another_programs_change() {
     for mut node in [FakeNode::new(), FakeNode::old()] {
         node.request.settings = Settings {
             log_level: LogLevel::Warn,
@@ -207,7 +207,7 @@ fn going_back_keeps_what_was_chosen_before_also_beside_somebody_elses_change() {
         let path = node.installed().containerd.config_path;
         let before = node.read(&path);
         node.request.settings.log_level = LogLevel::Trace;
-        // An installer is killed between its files and its proof, and then somebody else writes to
+        // An installer is killed after it has written its files, and then another program writes
         // the file.
         let mut step = 1;
         while node.killed_at(step, Verb::Install) && node.read(&path) == before {
@@ -215,7 +215,7 @@ fn going_back_keeps_what_was_chosen_before_also_beside_somebody_elses_change() {
         }
         let level = "\n[debug]\n  level = \"debug\"\n";
         fs::write(node.path(&path), node.read(&path) + level).unwrap();
-        // Another request has to take that back first, and fails itself.
+        // Another request has to roll that back first, and fails itself.
         node.request.settings.log_level = LogLevel::Error;
         node.machine.faults.restarts.set(1);
         let report = node.install();
@@ -225,10 +225,10 @@ fn going_back_keeps_what_was_chosen_before_also_beside_somebody_elses_change() {
 }
 
 #[test]
-fn a_configuration_that_was_written_anew_gets_its_handler_again() {
+fn rewritten_configuration_gets_its_handler_again() {
     let node = FakeNode::old();
     node.installed();
-    // As a node's own agent does at each boot.
+    // A node's own agent does this at each boot.
     fs::write(node.path("/etc/containerd/config.toml"), CONFIG).unwrap();
     node.machine.start_containerd();
     node.installed();
@@ -238,7 +238,7 @@ fn a_configuration_that_was_written_anew_gets_its_handler_again() {
 }
 
 #[test]
-fn one_installer_at_a_time_changes_a_node() {
+fn lock_allows_one_installer_at_a_time() {
     let node = FakeNode::new();
     let before = node.tree();
     let held = node
@@ -265,7 +265,7 @@ fn one_installer_at_a_time_changes_a_node() {
 }
 
 #[test]
-fn a_runtime_waits_while_anothers_change_is_not_proven() {
+fn installation_is_refused_while_a_change_of_another_runtime_is_pending() {
     let node = FakeNode::new();
     let mut step = 1;
     // Killed right after containerd's restart.
@@ -293,7 +293,7 @@ fn a_runtime_waits_while_anothers_change_is_not_proven() {
 }
 
 #[test]
-fn a_removal_waits_while_anothers_change_is_not_proven() {
+fn removal_is_refused_while_a_change_of_another_runtime_is_pending() {
     let node = FakeNode::new();
     let other = Request {
         runtime: "other".to_owned(),
@@ -325,7 +325,7 @@ fn a_removal_waits_while_anothers_change_is_not_proven() {
     assert_eq!(
         node.machine.restarts.get(),
         restarts,
-        "containerd did not read what is not proven"
+        "containerd did not read the pending change"
     );
     node.tree().must_be(&before, "after the refusal");
     node.installed();
@@ -333,7 +333,7 @@ fn a_removal_waits_while_anothers_change_is_not_proven() {
 }
 
 #[test]
-fn another_runtimes_record_that_cannot_be_understood_is_told() {
+fn unreadable_record_of_another_runtime_is_reported() {
     let record = "/opt/wasmedge-runtime/.state/other/record.json";
     for (text, told) in [
         (
@@ -365,7 +365,7 @@ fn another_runtimes_record_that_cannot_be_understood_is_told() {
 }
 
 #[test]
-fn a_damaged_record_is_told_and_nothing_is_guessed() {
+fn damaged_record_is_reported_and_nothing_is_changed() {
     let node = FakeNode::new();
     node.installed();
     fs::write(
@@ -391,7 +391,7 @@ fn a_damaged_record_is_told_and_nothing_is_guessed() {
 }
 
 #[test]
-fn a_request_that_makes_no_sense_is_refused() {
+fn invalid_request_is_refused() {
     let node = FakeNode::new();
     let before = node.tree();
     let wrong = [
@@ -421,7 +421,7 @@ fn a_request_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn a_drop_in_is_refused_where_it_would_replace_everything() {
+fn drop_in_on_an_old_containerd_is_refused() {
     let mut node = FakeNode::old();
     node.request.mode = ConfigMode::DropIn;
     let before = node.tree();
@@ -431,12 +431,12 @@ fn a_drop_in_is_refused_where_it_would_replace_everything() {
 }
 
 #[test]
-fn a_full_disk_leaves_the_node_as_it_was() {
+fn full_disk_leaves_the_node_as_it_was() {
     if !is_root() {
         eprintln!("skipped: mounting a small file system needs root");
         return;
     }
-    // From too small for anything to large enough for all: each limit ends another stage.
+    // From too small for any file to large enough for all: each size stops another stage.
     let mut outcomes = Vec::new();
     for kilobytes in [
         4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128,
@@ -467,7 +467,7 @@ fn a_full_disk_leaves_the_node_as_it_was() {
 }
 
 #[test]
-fn a_full_disk_of_the_configuration_leaves_the_node_as_it_was() {
+fn full_disk_of_the_configuration_leaves_the_node_as_it_was() {
     if !is_root() {
         eprintln!("skipped: mounting a small file system needs root");
         return;
@@ -500,7 +500,7 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A small file system.
+/// A small tmpfs that is unmounted on drop.
 struct Disk(std::path::PathBuf);
 
 impl Disk {
@@ -523,7 +523,7 @@ impl Drop for Disk {
 }
 
 #[test]
-fn another_host_than_the_request_says_is_refused() {
+fn node_of_another_distribution_than_requested_is_refused() {
     let mut node = FakeNode::new();
     let before = node.tree();
     node.request.distribution = Distribution::K3s;
@@ -543,7 +543,7 @@ fn another_host_than_the_request_says_is_refused() {
 }
 
 #[test]
-fn a_host_that_was_taken_for_another_is_told_what_its_admin_can_say_of_it() {
+fn misdetected_node_is_refused_with_the_settings_that_admit_it() {
     let unit = "snap.microk8s.daemon-containerd.service";
     let mut node = FakeNode::with(
         Distribution::Systemd,
@@ -562,7 +562,7 @@ fn a_host_that_was_taken_for_another_is_told_what_its_admin_can_say_of_it() {
         report.message
     );
     node.request.paths.unit = Some(unit.to_owned());
-    // Its program is not containerd itself, so that the file has to be named as well.
+    // The unit's program is not containerd itself, so the file has to be named too.
     assert!(
         node.install()
             .message

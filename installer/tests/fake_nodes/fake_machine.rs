@@ -1,5 +1,5 @@
-//! A node's services, played: containerd reads its configuration when it is restarted, serves what
-//! stood in it, and runs a guest if the launcher that it leads to is no broken one.
+//! The fake services of a node. containerd reads its configuration at a restart, serves the
+//! handlers in it, and runs a guest unless the launcher has the word `broken` in it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,28 +22,28 @@ use node_installer::node_root::{NodePath, NodeRoot};
 use systemd_client::{ActiveState, LoadState, Unit};
 use toml::{Table, Value};
 
-/// What ends a process at a step.
+/// The panic payload that ends a process at a step.
 #[derive(Debug)]
 pub(crate) struct Killed;
 
-/// What is wrong with the node.
+/// Faults of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
-    /// So many restarts fail, containerd being down after them.
+    /// Number of restarts that fail; containerd is down after each.
     pub(crate) restarts: Cell<u32>,
-    /// containerd does not list what it was told.
-    pub(crate) deaf: Cell<bool>,
-    /// containerd refuses every configuration that has the word in it.
+    /// containerd does not list the configured handlers.
+    pub(crate) lists_nothing: Cell<bool>,
+    /// containerd refuses every configuration with this word.
     pub(crate) refused: Cell<Option<&'static str>>,
     /// No guest runs.
     pub(crate) guests: Cell<bool>,
     /// Nothing can be downloaded.
     pub(crate) mirror: Cell<bool>,
     /// containerd does not answer, although its unit is active.
-    pub(crate) mute: Cell<bool>,
+    pub(crate) no_answer: Cell<bool>,
 }
 
-/// A node's services.
+/// The services of a node, and what tests observe of them.
 #[derive(Debug)]
 pub(crate) struct FakeMachine {
     pub(crate) root: NodeRoot,
@@ -54,38 +54,38 @@ pub(crate) struct FakeMachine {
     pub(crate) steps: Cell<usize>,
     /// Restarts of containerd so far.
     pub(crate) restarts: Cell<u32>,
-    /// Guests that were run, each with the launcher.
+    /// The launchers of the guests that ran.
     pub(crate) guests: RefCell<Vec<String>>,
-    /// Commands of guards that were started.
+    /// The commands of started guards.
     pub(crate) guards: RefCell<Vec<Vec<String>>>,
     /// The archive in the installer's image.
     pub(crate) bundled: RefCell<PathBuf>,
-    /// Downloads so far; what comes is the archive in the installer's image.
+    /// Downloads so far. Each returns the archive in the installer's image.
     pub(crate) downloads: Cell<u32>,
-    /// A file that holds this as soon as somebody waits.
+    /// A file that gets this content at the next pause.
     pub(crate) mend: RefCell<Option<(PathBuf, Vec<u8>)>>,
     pub(crate) version: &'static str,
     /// The kernel's release.
     pub(crate) kernel: Cell<&'static str>,
-    /// What the unit gives containerd, behind its program's name.
+    /// The arguments of containerd's unit.
     pub(crate) arguments: RefCell<Vec<String>>,
-    /// Files of variables that the unit names.
+    /// The environment files of containerd's unit.
     pub(crate) environment_files: RefCell<Vec<String>>,
-    /// containerd's state folder, as the one that runs has it.
+    /// The state folder of the running containerd.
     pub(crate) state: RefCell<String>,
-    /// The pods that run, each with its handler.
+    /// The running pods with their handlers.
     pub(crate) pods: RefCell<BTreeMap<String, String>>,
-    /// The file that containerd reads, and its unit, if systemd runs it.
+    /// The file that containerd reads.
     pub(crate) main: RefCell<NodePath>,
     unit: Option<String>,
     since: Cell<u64>,
     up: Cell<bool>,
-    /// ServedHandlers with their launchers, as containerd read them when it was started.
+    /// The handlers and launchers that containerd read when it started.
     read: RefCell<BTreeMap<String, String>>,
     clock: Cell<u64>,
-    /// Time that passed for whoever waits.
+    /// The fake time.
     passed: Cell<Duration>,
-    /// What stands for the installer's own program.
+    /// Stands for the installer's own program.
     program: PathBuf,
 }
 
@@ -134,8 +134,7 @@ impl FakeMachine {
             .is_some_and(|unit| unit.starts_with("k0s"))
     }
 
-    /// As k0s does: merges its own configuration and all drop-ins into a file, which the main file
-    /// imports.
+    /// Merges k0s' own configuration and all drop-ins into a file that the main file imports.
     fn merge_drop_ins(&self) {
         let own = "[plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \
                    \"runc\"\n\
@@ -143,7 +142,7 @@ impl FakeMachine {
                    = \"io.containerd.runc.v2\"\n";
         let mut merged: Table = own.parse().unwrap();
         for path in self
-            .meant(&NodePath::new("/etc/k0s/containerd.d/*.toml").unwrap())
+            .matched_paths(&NodePath::new("/etc/k0s/containerd.d/*.toml").unwrap())
             .unwrap()
         {
             deep(
@@ -162,7 +161,7 @@ impl FakeMachine {
         fs::write(place, toml::to_string(&merged).unwrap()).unwrap();
     }
 
-    /// As after a boot: containerd reads what is there.
+    /// Starts containerd, which reads its configuration.
     pub(crate) fn start_containerd(&self) {
         if self.is_k0s() {
             self.merge_drop_ins();
@@ -173,15 +172,15 @@ impl FakeMachine {
     }
 
     fn answers(&self) -> bool {
-        self.up.get() && !self.faults.mute.get()
+        self.up.get() && !self.faults.no_answer.get()
     }
 
-    /// The handlers that containerd serves.
+    /// Returns the handlers that containerd serves.
     pub(crate) fn serves(&self) -> Vec<String> {
         self.read.borrow().keys().cloned().collect()
     }
 
-    /// Whether containerd has read what its files say.
+    /// Returns whether containerd has read its present files.
     pub(crate) fn is_up_to_date(&self) -> bool {
         self.up.get() && *self.read.borrow() == self.launchers()
     }
@@ -193,7 +192,7 @@ impl FakeMachine {
         }
     }
 
-    /// ServedHandlers with their launchers, as they stand in the files.
+    /// Returns the handlers and launchers in the files.
     fn launchers(&self) -> BTreeMap<String, String> {
         let Ok(merged) = self.merged(&self.main.borrow()) else {
             return BTreeMap::new();
@@ -214,7 +213,7 @@ impl FakeMachine {
             .collect()
     }
 
-    /// A main file with what it imports, as this version of containerd merges them.
+    /// Merges a main file and its imports as this version of containerd does.
     fn merged(&self, main: &NodePath) -> Result<Table> {
         let text = |path: &NodePath| -> Result<String> {
             Ok(String::from_utf8(
@@ -243,7 +242,7 @@ impl FakeMachine {
             } else {
                 main.folder().join(&pattern)
             };
-            for path in self.meant(&pattern)? {
+            for path in self.matched_paths(&pattern)? {
                 let other: Table = text(&path)?.parse()?;
                 self.merge(&mut merged, other);
             }
@@ -256,7 +255,7 @@ impl FakeMachine {
         Ok(merged)
     }
 
-    fn meant(&self, pattern: &NodePath) -> Result<Vec<NodePath>> {
+    fn matched_paths(&self, pattern: &NodePath) -> Result<Vec<NodePath>> {
         let Some(ending) = pattern.name().strip_prefix('*') else {
             return Ok(vec![pattern.clone()]);
         };
@@ -275,7 +274,7 @@ impl FakeMachine {
             .collect())
     }
 
-    /// Since 2.0 key by key, before that each plugin's section as a whole.
+    /// Merges key by key since 2.0; before, a file replaces each plugin's section.
     fn merge(&self, into: &mut Table, from: Table) {
         if self.version.starts_with('1') {
             into.extend(from);
@@ -340,7 +339,7 @@ impl Machine for FakeMachine {
     }
 
     fn run(&self, program: &NodePath, arguments: &[&str]) -> io::Result<Output> {
-        assert!(self.root.has(program), "{program} is not on the host");
+        assert!(self.root.has(program), "{program} is not on the node");
         let output = |code: i32, stdout: String, stderr: String| Output {
             status: ExitStatus::from_raw(code << 8),
             stdout: stdout.into_bytes(),
@@ -359,7 +358,7 @@ impl Machine for FakeMachine {
                 Ok(merged) => output(0, toml::to_string(&merged).unwrap(), String::new()),
                 Err(error) => output(1, String::new(), format!("{error:#}")),
             },
-            other => output(2, String::new(), format!("what is {other:?}?")),
+            other => output(2, String::new(), format!("unknown arguments {other:?}")),
         })
     }
 
@@ -376,7 +375,7 @@ impl Machine for FakeMachine {
             bail!("{unit} is failed after its restart (result \"exit-code\")");
         }
         self.start_containerd();
-        // As on nodes where the restart ends every pod's processes.
+        // On some nodes the restart kills the processes of all pods.
         self.step();
         Ok(())
     }
@@ -385,11 +384,11 @@ impl Machine for FakeMachine {
         if !self.answers() {
             self.passed.set(self.passed.get() + limit);
             bail!(
-                "containerd is not ready after {} s: nobody listens",
+                "containerd is not ready after {} s: no process listens",
                 limit.as_secs()
             );
         }
-        let names = if self.faults.deaf.get() {
+        let names = if self.faults.lists_nothing.get() {
             Vec::new()
         } else {
             self.serves()
@@ -413,7 +412,7 @@ impl Machine for FakeMachine {
 
     fn running(&self, _socket: &NodePath) -> Result<RunningWorkloads> {
         if !self.answers() {
-            bail!("nobody listens");
+            bail!("no process listens");
         }
         let pods = self
             .pods
@@ -521,8 +520,8 @@ impl Machine for FakeMachine {
         if let Some((path, bytes)) = self.mend.take() {
             fs::write(path, bytes).unwrap();
         }
-        // A distribution that watches its folder acts in the meantime. The kernel dates files by
-        // ticks.
+        // A distribution that watches its folder restarts containerd. The kernel's timestamps of
+        // files have the resolution of a tick.
         if self.is_k0s() {
             std::thread::sleep(Duration::from_millis(10));
             self.restarts.set(self.restarts.get() + 1);

@@ -1,4 +1,4 @@
-//! A node as a folder, with a containerd that is played; and what tests look at.
+//! A node as a folder with fake services, and its observation by tests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,8 +18,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::fake_machine::{FakeMachine, Killed};
 
-/// A main file as kind's nodes have it, in short.
-pub(crate) const CONFIG: &str = r#"# written by whoever made the node
+/// A shortened main file of kind's nodes.
+pub(crate) const CONFIG: &str = r#"# written by the node's image
 version = 2
 
 [plugins."io.containerd.grpc.v1.cri"]
@@ -32,7 +32,7 @@ version = 2
   SystemdCgroup = true
 "#;
 
-/// A node.
+/// A node with a request for it.
 pub(crate) struct FakeNode {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) machine: FakeMachine,
@@ -40,7 +40,7 @@ pub(crate) struct FakeNode {
 }
 
 impl FakeNode {
-    /// A node of kubeadm or kind with containerd 2.1.
+    /// Makes a node of kubeadm or kind with containerd 2.1.
     pub(crate) fn new() -> Self {
         Self::with(
             Distribution::Systemd,
@@ -60,7 +60,7 @@ impl FakeNode {
         )
     }
 
-    /// A node of a distribution with these files.
+    /// Makes a node of a distribution with these files.
     pub(crate) fn with(
         distribution: Distribution,
         version: &'static str,
@@ -68,10 +68,10 @@ impl FakeNode {
         files: &[(&str, &str)],
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let host = folder.path().join("host");
+        let root = folder.path().join("root");
         let layout = distribution.layout();
         let put = |path: &str, text: &str| {
-            let place = host.join(path.trim_start_matches('/'));
+            let place = root.join(path.trim_start_matches('/'));
             fs::create_dir_all(place.parent().unwrap()).unwrap();
             fs::write(place, text).unwrap();
         };
@@ -80,7 +80,7 @@ impl FakeNode {
         put(&layout.programs[0], "");
         put("/run/systemd/private", "");
         put(&layout.socket, "");
-        // containerd makes it when it starts.
+        // containerd creates it when it starts.
         let bundles = format!("{}/io.containerd.runtime.v2.task", layout.state);
         for mount in [
             &bundles,
@@ -88,17 +88,17 @@ impl FakeNode {
             parent(&layout.config),
             "/sys/fs/cgroup/kubelet.slice/kubelet-kubepods.slice",
         ] {
-            fs::create_dir_all(host.join(mount.trim_start_matches('/'))).unwrap();
+            fs::create_dir_all(root.join(mount.trim_start_matches('/'))).unwrap();
         }
         put("/sys/fs/cgroup/cgroup.controllers", "");
-        symlink("usr/lib", host.join("lib")).unwrap();
+        symlink("usr/lib", root.join("lib")).unwrap();
         for (path, text) in files {
             put(path, text);
         }
         let program = folder.path().join("own-program");
         fs::write(&program, "program").unwrap();
         let machine = FakeMachine::new(
-            NodeRoot::new(&host),
+            NodeRoot::new(&root),
             &layout.config,
             &layout.state,
             Some(unit),
@@ -132,14 +132,14 @@ impl FakeNode {
         *self.machine.bundled.borrow_mut() = archive;
     }
 
-    /// As [`Self::bundle`], with a runtime that reads options from the table in containerd's
-    /// configuration alone.
+    /// As [`Self::bundle`], with a runtime that reads only an options table in containerd's
+    /// configuration.
     pub(crate) fn bundle_without_options_file(&self, version: &str) {
         let archive = archive_with(self.folder.path(), version, "good", &serde_json::json!({}));
         *self.machine.bundled.borrow_mut() = archive;
     }
 
-    /// The options file beside the launcher by which the last guest ran.
+    /// Reads the options file beside the launcher of the last guest.
     pub(crate) fn options(&self) -> String {
         self.read(&format!(
             "{}/options.toml",
@@ -147,7 +147,7 @@ impl FakeNode {
         ))
     }
 
-    /// How many versions and entries of the runtime there are.
+    /// Returns the number of versions and entries of the runtime.
     pub(crate) fn versions(&self) -> usize {
         fs::read_dir(self.path("/opt/wasmedge-runtime/wasmedge"))
             .unwrap()
@@ -155,11 +155,11 @@ impl FakeNode {
     }
 
     pub(crate) fn host(&self) -> PathBuf {
-        self.folder.path().join("host")
+        self.folder.path().join("root")
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {
-        self.host().join(path.trim_start_matches('/'))
+        self.root().join(path.trim_start_matches('/'))
     }
 
     pub(crate) fn read(&self, path: &str) -> String {
@@ -208,8 +208,8 @@ impl FakeNode {
         report
     }
 
-    /// Performs a request in a process that is killed at its step number `step`. Whether it came so
-    /// far.
+    /// Performs a request in a process that is killed at its step number `step`. Returns whether it
+    /// reached that step.
     pub(crate) fn killed_at(&self, step: usize, verb: Verb) -> bool {
         self.machine.steps.set(0);
         self.machine.kill_at.set(Some(step));
@@ -226,7 +226,7 @@ impl FakeNode {
         }
     }
 
-    /// A installation, as a guard has it.
+    /// Calls `with` with the context of a guard.
     pub(crate) fn with_installation<T>(&self, with: impl FnOnce(&Installation<'_>) -> T) -> T {
         let cancellation = Cancellation::default();
         let node = TargetNode {
@@ -237,7 +237,7 @@ impl FakeNode {
         with(&Installation::new(node, &self.request).unwrap())
     }
 
-    /// A container that runs by the launcher of `installed`.
+    /// Adds the bundle of a container that `launcher` serves.
     pub(crate) fn run_container(&self, id: &str, launcher: &str) {
         let bundle = self.path(&format!(
             "/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}"
@@ -251,15 +251,15 @@ impl FakeNode {
             .unwrap();
     }
 
-    /// Every file, folder and link of the host, with mode, owner and content.
+    /// Returns every file, folder and link of the node, with mode, owner and content.
     pub(crate) fn tree(&self) -> Tree {
         let mut tree = Tree::default();
-        tree.add(&self.host(), &self.host());
+        tree.add(&self.root(), &self.root());
         tree
     }
 }
 
-/// What is in a folder.
+/// The content of a folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tree(pub(crate) BTreeMap<PathBuf, (u32, u32, Vec<u8>)>);
 
@@ -299,7 +299,7 @@ impl Tree {
     }
 }
 
-/// An archive of a runtime, with its digest beside it.
+/// Makes an archive of a runtime, with its digest beside it.
 pub(crate) fn archive(folder: &Path, version: &str, launcher: &str) -> PathBuf {
     archive_with(
         folder,
@@ -309,7 +309,7 @@ pub(crate) fn archive(folder: &Path, version: &str, launcher: &str) -> PathBuf {
     )
 }
 
-/// An archive of a runtime whose manifest says `more`.
+/// Makes an archive of a runtime with further fields in its manifest.
 fn archive_with(folder: &Path, version: &str, launcher: &str, more: &serde_json::Value) -> PathBuf {
     let digest = |bytes: &[u8]| format!("{:x}", Sha256::digest(bytes));
     let files: Vec<(&str, String)> = vec![

@@ -1,4 +1,4 @@
-//! The guard: it comes when the installer is gone and nobody else came.
+//! The guard: rolls a change back when no installer is left.
 
 use std::fs;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use node_installer::node_root::NodePath;
 
 use crate::fake_node::FakeNode;
 
-/// A node whose installer was killed by the restart of containerd.
+/// Makes a node with an installer that was killed by the restart of containerd.
 fn killed_by_the_restart(prepare: fn(&FakeNode)) -> FakeNode {
     for step in 1.. {
         let node = FakeNode::new();
@@ -24,13 +24,13 @@ fn killed_by_the_restart(prepare: fn(&FakeNode)) -> FakeNode {
     unreachable!("the steps come to an end");
 }
 
-/// Has a restart of containerd fail, and the installer killed on the way back.
+/// Makes a restart of containerd fail and kills the installer during the rollback.
 fn kill_on_the_way_back(node: &FakeNode) {
     for step in 1.. {
         node.machine.faults.restarts.set(1);
         assert!(
             node.killed_at(step, Verb::Install),
-            "no step is between the restart and the way back"
+            "no step is between the restart and the rollback"
         );
         if node.machine.restarts.get() > 0 {
             break;
@@ -42,7 +42,7 @@ fn kill_on_the_way_back(node: &FakeNode) {
     node.machine.faults.restarts.set(0);
 }
 
-/// Time is counted, not looks: each look at a deaf containerd takes some itself.
+/// Compares the fake time. Each call of a containerd that does not answer takes some of it.
 fn assert_waited(waited: Duration, seconds: u64) {
     assert!(
         (seconds..seconds + 5).contains(&waited.as_secs()),
@@ -50,7 +50,7 @@ fn assert_waited(waited: Duration, seconds: u64) {
     );
 }
 
-/// The attempt that the last guard was started for.
+/// Returns the attempt of the last started guard.
 fn attempt(node: &FakeNode) -> Option<String> {
     let guards = node.machine.guards.borrow();
     let words = guards.last()?;
@@ -64,7 +64,7 @@ fn watched(node: &FakeNode) -> Option<GuardEnd> {
 }
 
 #[test]
-fn a_guard_has_nothing_to_do_after_an_installation_and_after_a_way_back() {
+fn guard_has_nothing_to_do_after_an_installation_or_a_rollback() {
     let node = FakeNode::new();
     node.installed();
     assert_eq!(watched(&node), Some(GuardEnd::NothingToDo));
@@ -76,7 +76,7 @@ fn a_guard_has_nothing_to_do_after_an_installation_and_after_a_way_back() {
 }
 
 #[test]
-fn a_guard_takes_back_what_nobody_comes_to_finish() {
+fn guard_rolls_back_a_change_that_no_installer_finishes() {
     for make in [FakeNode::new, FakeNode::old] {
         let mut went = 0;
         for step in 1.. {
@@ -99,7 +99,7 @@ fn a_guard_takes_back_what_nobody_comes_to_finish() {
                 told.message
             );
             node.tree()
-                .must_be(&original, &format!("told after a kill at step {step}"));
+                .must_be(&original, &format!("reported after a kill at step {step}"));
             node.installed();
         }
         assert!(went > 5, "only {went} kills left something to take back");
@@ -107,7 +107,7 @@ fn a_guard_takes_back_what_nobody_comes_to_finish() {
 }
 
 #[test]
-fn a_guard_brings_back_a_containerd_that_does_not_start() {
+fn guard_restores_a_containerd_that_does_not_start() {
     let node = FakeNode::new();
     let original = node.tree();
     kill_on_the_way_back(&node);
@@ -122,11 +122,11 @@ fn a_guard_brings_back_a_containerd_that_does_not_start() {
         "{}",
         told.message
     );
-    node.tree().must_be(&original, "after it was told");
+    node.tree().must_be(&original, "after the report");
 }
 
 #[test]
-fn a_guard_waits_two_minutes_for_the_next_installer_while_containerd_answers() {
+fn guard_waits_two_minutes_for_the_next_installer_while_containerd_answers() {
     let node = killed_by_the_restart(|_| {});
     let asked = node.machine.elapsed();
     assert_eq!(watched(&node), Some(GuardEnd::RolledBack));
@@ -134,7 +134,7 @@ fn a_guard_waits_two_minutes_for_the_next_installer_while_containerd_answers() {
 }
 
 #[test]
-fn a_guard_tries_again_after_a_way_back_that_failed() {
+fn guard_retries_after_a_failed_rollback() {
     let node = FakeNode::new();
     let original = node.tree();
     kill_on_the_way_back(&node);
@@ -143,15 +143,15 @@ fn a_guard_tries_again_after_a_way_back_that_failed() {
     assert_eq!(
         node.machine.faults.restarts.get(),
         0,
-        "three ways back failed"
+        "three rollbacks failed"
     );
     assert!(node.machine.is_up_to_date());
     assert_eq!(node.install().outcome, Outcome::RolledBack);
-    node.tree().must_be(&original, "after it was told");
+    node.tree().must_be(&original, "after the report");
 }
 
 #[test]
-fn a_guard_looks_again_at_a_record_that_it_could_not_read() {
+fn guard_retries_after_an_unreadable_record() {
     let node = killed_by_the_restart(|_| {});
     let record = node.path("/opt/wasmedge-runtime/.state/wasmedge/record.json");
     let whole = fs::read(&record).unwrap();
@@ -162,7 +162,7 @@ fn a_guard_looks_again_at_a_record_that_it_could_not_read() {
 }
 
 #[test]
-fn a_guard_that_cannot_go_back_ends_when_its_time_is_over() {
+fn guard_that_cannot_roll_back_ends_after_its_timeout() {
     let node = FakeNode::new();
     kill_on_the_way_back(&node);
     node.machine.faults.restarts.set(u32::MAX);
@@ -176,7 +176,7 @@ fn a_guard_that_cannot_go_back_ends_when_its_time_is_over() {
 }
 
 #[test]
-fn a_guard_takes_an_upgrade_back_to_the_former_version() {
+fn guard_rolls_an_upgrade_back_to_the_former_version() {
     let node = killed_by_the_restart(|node| {
         node.installed();
         node.bundle("1.1.0", "good");
@@ -199,7 +199,7 @@ fn a_guard_takes_an_upgrade_back_to_the_former_version() {
 }
 
 #[test]
-fn a_guard_never_meets_an_installer_and_does_not_live_for_ever() {
+fn guard_waits_while_an_installer_holds_the_lock_and_times_out() {
     let node = killed_by_the_restart(|_| {});
     let before = node.tree();
     let installer = node
@@ -215,6 +215,6 @@ fn a_guard_never_meets_an_installer_and_does_not_live_for_ever() {
     assert_eq!(
         older,
         GuardEnd::NothingToDo,
-        "another attempt is none of its business"
+        "a guard acts on its own attempt only"
     );
 }

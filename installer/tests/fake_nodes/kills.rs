@@ -1,12 +1,11 @@
-//! A process can be killed at any step. Whoever comes next goes on from there, or takes everything
-//! back.
+//! Kills at every step of a process. The next process continues, or rolls everything back.
 
 use installer_protocol::{CgroupDriver, Outcome, Request, Verb};
 
 use crate::fake_node::{FakeNode, Tree};
 
-/// More than there are.
-const STEPS: usize = 200;
+/// Maximum number of steps of a process.
+const MAX_STEPS: usize = 200;
 
 /// Calls `check` with a new node whose process was killed at each of the steps that `verb` has
 /// after `prepare`.
@@ -16,7 +15,7 @@ fn at_each_step(
     prepare: impl Fn(&FakeNode),
     check: impl Fn(&FakeNode, &Tree, usize),
 ) {
-    for step in 1..STEPS {
+    for step in 1..MAX_STEPS {
         let node = make();
         let original = node.tree();
         prepare(&node);
@@ -26,11 +25,11 @@ fn at_each_step(
         }
         check(&node, &original, step);
     }
-    panic!("the process has more than {STEPS} steps");
+    panic!("the process has more than {MAX_STEPS} steps");
 }
 
 #[test]
-fn an_installation_goes_on_after_a_kill_at_any_step() {
+fn installation_continues_after_a_kill_at_any_step() {
     for make in [FakeNode::new, FakeNode::old] {
         let whole = make();
         whole.installed();
@@ -43,7 +42,7 @@ fn an_installation_goes_on_after_a_kill_at_any_step() {
                 node.installed();
                 assert!(
                     node.machine.restarts.get() <= 1.max(restarts),
-                    "step {step}: what was read is not read once more"
+                    "step {step}: containerd is not restarted once more"
                 );
                 assert_eq!(
                     node.tree().0.keys().collect::<Vec<_>>(),
@@ -59,7 +58,7 @@ fn an_installation_goes_on_after_a_kill_at_any_step() {
 }
 
 #[test]
-fn an_installation_is_taken_back_after_a_kill_at_any_step() {
+fn installation_is_removed_after_a_kill_at_any_step() {
     for make in [FakeNode::new, FakeNode::old] {
         at_each_step(
             make,
@@ -76,7 +75,7 @@ fn an_installation_is_taken_back_after_a_kill_at_any_step() {
 }
 
 #[test]
-fn a_removal_goes_on_after_a_kill_at_any_step() {
+fn removal_continues_after_a_kill_at_any_step() {
     for make in [FakeNode::new, FakeNode::old] {
         at_each_step(
             make,
@@ -93,7 +92,7 @@ fn a_removal_goes_on_after_a_kill_at_any_step() {
 }
 
 #[test]
-fn what_is_being_removed_can_be_installed_again_after_a_kill_at_any_step() {
+fn installation_succeeds_after_a_removal_was_killed_at_any_step() {
     at_each_step(
         FakeNode::new,
         Verb::Uninstall,
@@ -108,7 +107,7 @@ fn what_is_being_removed_can_be_installed_again_after_a_kill_at_any_step() {
 }
 
 #[test]
-fn an_upgrade_goes_on_after_a_kill_at_any_step() {
+fn upgrade_continues_after_a_kill_at_any_step() {
     let prepare = |node: &FakeNode| {
         node.installed();
         node.bundle("1.1.0", "good");
@@ -126,7 +125,7 @@ fn an_upgrade_goes_on_after_a_kill_at_any_step() {
 }
 
 #[test]
-fn another_request_after_a_kill_takes_the_former_one_back_first() {
+fn new_request_after_a_kill_rolls_the_former_one_back_first() {
     at_each_step(
         FakeNode::old,
         Verb::Install,
@@ -156,11 +155,11 @@ fn another_request_after_a_kill_takes_the_former_one_back_first() {
 }
 
 #[test]
-fn a_failed_installation_goes_back_also_after_a_kill_on_the_way() {
+fn failed_installation_is_rolled_back_also_after_a_kill() {
     let prepare = |node: &FakeNode| node.bundle("1.0.0", "broken");
     for make in [FakeNode::new, FakeNode::old] {
         at_each_step(make, Verb::Install, prepare, |node, original, step| {
-            // The next one either finds that it failed, or that the guest fails again.
+            // The next process finds the recorded failure, or its own guest fails.
             let report = node.install();
             assert_eq!(
                 report.outcome,
@@ -176,7 +175,7 @@ fn a_failed_installation_goes_back_also_after_a_kill_on_the_way() {
 }
 
 #[test]
-fn a_failed_upgrade_leads_back_to_the_former_version_also_after_a_kill_on_the_way() {
+fn failed_upgrade_is_rolled_back_also_after_a_kill() {
     let prepare = |node: &FakeNode| {
         node.installed();
         node.bundle("1.1.0", "broken");

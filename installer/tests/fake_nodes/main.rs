@@ -1,6 +1,6 @@
-//! Installations and removals on nodes made of folders: real stages, files, records and edits of
-//! configurations, a containerd and a systemd that are played. What a node can do to an installer
-//! is done to it here: kills at every step, full disks, restarts that fail, guests that do not run.
+//! Installations and removals on fake nodes: the stages, files, records and edits are real, systemd
+//! and containerd are fakes. The faults are kills at every step, full disks, failed restarts, and
+//! guests that do not run.
 
 #[cfg(test)]
 mod fake_machine;

@@ -1,9 +1,9 @@
-//! What messages tell people to do.
+//! The fields of the API that messages name.
 
 use std::fs;
 use std::path::Path;
 
-/// The texts of all sources below a folder.
+/// Returns the texts of all sources below a folder.
 fn sources(folder: &Path) -> Vec<(String, String)> {
     let entries = fs::read_dir(folder)
         .unwrap()
@@ -22,10 +22,10 @@ fn sources(folder: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_a_message_tells_to_set_is_a_field_of_the_api() {
+fn message_that_names_a_spec_field_names_a_field_of_the_api() {
     let installer = Path::new(env!("CARGO_MANIFEST_DIR"));
     let api = fs::read_to_string(installer.join("../docs/reference/crd.md")).unwrap();
-    let mut told = 0;
+    let mut found = 0;
     for folder in ["src", "protocol/src"] {
         for (file, text) in sources(&installer.join(folder)) {
             for (at, _) in text.match_indices("spec.") {
@@ -36,11 +36,11 @@ fn what_a_message_tells_to_set_is_a_field_of_the_api() {
                 let field = after[..end].trim_end_matches('.');
                 assert!(
                     api.contains(&format!("\n| `{field}` |")),
-                    "{file} tells of spec.{field}, which docs/reference/crd.md does not know"
+                    "{file} names spec.{field}, which docs/reference/crd.md does not have"
                 );
-                told += 1;
+                found += 1;
             }
         }
     }
-    assert!(told > 2, "{told}");
+    assert!(found > 2, "{found}");
 }

@@ -1,4 +1,4 @@
-//! What goes well.
+//! Runs that succeed, and requests that are refused for the node's sake.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use installer_protocol::{
 use crate::fake_node::{CONFIG, FakeNode, archive};
 
 #[test]
-fn an_installation_is_proven_by_a_guest_and_tells_what_it_found() {
+fn installation_runs_a_guest_and_reports_its_findings() {
     let node = FakeNode::new();
     let report = node.installed();
     let installed = report.installed.unwrap();
@@ -51,7 +51,7 @@ fn an_installation_is_proven_by_a_guest_and_tells_what_it_found() {
 }
 
 #[test]
-fn installing_twice_changes_nothing() {
+fn second_installation_changes_nothing_on_the_node() {
     for node in [FakeNode::new(), FakeNode::old()] {
         node.installed();
         let before = node.tree();
@@ -71,7 +71,7 @@ fn installing_twice_changes_nothing() {
 }
 
 #[test]
-fn a_removal_leaves_every_byte_as_it_was() {
+fn removal_restores_every_byte() {
     for node in [FakeNode::new(), FakeNode::old()] {
         let before = node.tree();
         node.installed();
@@ -85,7 +85,7 @@ fn a_removal_leaves_every_byte_as_it_was() {
 }
 
 #[test]
-fn what_was_never_installed_is_removed() {
+fn removal_of_a_runtime_that_was_never_installed_succeeds() {
     let node = FakeNode::new();
     let before = node.tree();
     node.removed();
@@ -94,7 +94,7 @@ fn what_was_never_installed_is_removed() {
 }
 
 #[test]
-fn an_upgrade_keeps_the_old_version_while_containers_run_from_it() {
+fn upgrade_keeps_the_old_version_while_containers_run_from_it() {
     let node = FakeNode::new();
     let before = node.tree();
     let first = node.installed().installed.unwrap();
@@ -128,14 +128,17 @@ fn an_upgrade_keeps_the_old_version_while_containers_run_from_it() {
 
     node.delete_containers();
     node.installed();
-    assert!(!node.path(&first.path).exists(), "nobody uses it any more");
+    assert!(
+        !node.path(&first.path).exists(),
+        "no container uses it any more"
+    );
     node.removed();
     node.tree().must_be(&before, "after the removal");
 }
 
 #[test]
-fn two_runtimes_lie_side_by_side_and_either_goes_first() {
-    // In the main file itself, and as drop-ins that share an import.
+fn two_runtimes_are_removed_in_either_order() {
+    // With handlers in the main file, and in drop-ins that share an import.
     for (first_to_go, node) in [
         ("one", FakeNode::old()),
         ("two", FakeNode::old()),
@@ -176,7 +179,7 @@ fn two_runtimes_lie_side_by_side_and_either_goes_first() {
 }
 
 #[test]
-fn a_request_says_what_the_node_does_not_show() {
+fn request_sets_the_cgroup_driver_if_it_is_not_detected() {
     let mut node = FakeNode::new();
     fs::remove_dir_all(node.path("/sys/fs/cgroup/kubelet.slice")).unwrap();
     let report = node.install();
@@ -195,7 +198,7 @@ fn a_request_says_what_the_node_does_not_show() {
 }
 
 #[test]
-fn a_choice_is_a_restart_and_containers_stay() {
+fn changed_setting_restarts_containerd_and_containers_stay() {
     for mut node in [FakeNode::new(), FakeNode::old()] {
         let plain = node.installed();
         let path = &plain.containerd.config_path;
@@ -231,7 +234,7 @@ fn a_choice_is_a_restart_and_containers_stay() {
 }
 
 #[test]
-fn handler_has_no_options_table_and_entries_stay_while_containers_run_by_them() {
+fn entries_stay_while_containers_run_by_them() {
     for mut node in [FakeNode::new(), FakeNode::old()] {
         let config = node.installed().containerd.config_path;
         let ours = |node: &FakeNode| {
@@ -292,7 +295,7 @@ fn damaged_options_file_is_written_again() {
 }
 
 #[test]
-fn upgrade_from_an_options_table_and_the_way_back_to_it_leave_no_second_source() {
+fn upgrade_and_rollback_of_an_options_table_leave_one_source_of_options() {
     for make in [FakeNode::new, FakeNode::old] {
         let mut node = make();
         let before = node.tree();
@@ -361,7 +364,7 @@ fn options_in_a_second_file_of_containerds_configuration_are_refused() {
 }
 
 #[test]
-fn what_this_containerd_does_not_pass_on_cannot_be_chosen_of_a_runtime_without_options_files() {
+fn options_that_containerd_does_not_pass_are_refused_without_an_options_file() {
     let mut node = FakeNode::with(
         Distribution::Systemd,
         "1.6.20",
@@ -394,7 +397,7 @@ fn what_this_containerd_does_not_pass_on_cannot_be_chosen_of_a_runtime_without_o
     );
 }
 
-/// A node whose image brings the runtime.
+/// Makes a node with a preinstalled runtime.
 fn with_a_runtime_of_its_own() -> FakeNode {
     let node = FakeNode::new();
     let launcher = archive(node.folder.path(), "9.9.9", "good");
@@ -411,7 +414,7 @@ fn with_a_runtime_of_its_own() -> FakeNode {
 }
 
 #[test]
-fn where_the_nodes_image_brings_the_runtime_nothing_is_written() {
+fn preinstalled_runtime_is_verified_and_nothing_is_written() {
     let mut node = with_a_runtime_of_its_own();
     let taken = node.install();
     assert_eq!(
@@ -431,7 +434,7 @@ fn where_the_nodes_image_brings_the_runtime_nothing_is_written() {
 }
 
 #[test]
-fn a_node_whose_image_brings_the_runtime_is_broken_when_its_guest_does_not_run_any_more() {
+fn preinstalled_runtime_is_broken_if_its_guest_does_not_run() {
     let mut node = with_a_runtime_of_its_own();
     node.request.mode = ConfigMode::Preinstalled;
     node.request.artifact = None;
@@ -449,7 +452,7 @@ fn a_node_whose_image_brings_the_runtime_is_broken_when_its_guest_does_not_run_a
     );
     assert_eq!(again.installed, None);
     node.machine.faults.guests.set(false);
-    node.machine.faults.deaf.set(true);
+    node.machine.faults.lists_nothing.set(true);
     let unlisted = node.install();
     assert_eq!(
         (unlisted.outcome, unlisted.reason),
@@ -458,11 +461,11 @@ fn a_node_whose_image_brings_the_runtime_is_broken_when_its_guest_does_not_run_a
         unlisted.message
     );
     node.tree().must_be(&before, "after both");
-    node.machine.faults.deaf.set(false);
+    node.machine.faults.lists_nothing.set(false);
     assert_eq!(node.install().outcome, Outcome::Installed);
 }
 
-/// A request of what is in the installer's image, from a mirror.
+/// Returns the artifact of the bundled archive, from a mirror.
 fn from_a_mirror(node: &FakeNode) -> Artifact {
     let sum = fs::read_to_string(format!(
         "{}.sha256",
@@ -476,7 +479,7 @@ fn from_a_mirror(node: &FakeNode) -> Artifact {
 }
 
 #[test]
-fn a_node_that_has_the_runtime_is_proven_again_without_its_mirror() {
+fn installed_runtime_is_verified_again_without_its_mirror() {
     for mut node in [FakeNode::new(), FakeNode::old()] {
         node.request.artifact = Some(from_a_mirror(&node));
         let first = node.installed();
@@ -507,7 +510,7 @@ fn a_node_that_has_the_runtime_is_proven_again_without_its_mirror() {
 }
 
 #[test]
-fn a_runtime_that_is_not_whole_is_downloaded_again() {
+fn damaged_runtime_is_downloaded_again() {
     let harms = [
         "bin/wasmedge-host",
         "share/manifest.json",
@@ -534,7 +537,7 @@ fn a_runtime_that_is_not_whole_is_downloaded_again() {
 }
 
 #[test]
-fn an_archive_with_another_digest_is_not_unpacked() {
+fn archive_with_another_digest_is_not_unpacked() {
     let mut node = FakeNode::new();
     let before = node.tree();
     node.request.artifact = Some(Artifact::Bundled);
@@ -549,7 +552,7 @@ fn an_archive_with_another_digest_is_not_unpacked() {
 }
 
 #[test]
-fn the_record_tells_what_the_files_would_be_without_the_handler() {
+fn record_has_the_files_without_the_handler() {
     for node in [FakeNode::new(), FakeNode::old()] {
         node.installed();
         let record = node.read("/opt/wasmedge-runtime/.state/wasmedge/record.json");

@@ -1,4 +1,4 @@
-//! Nodes on which somebody wrote containerd's merged configuration back as its main file.
+//! Nodes on which another program wrote containerd's merged configuration back as its main file.
 
 use std::fs;
 
@@ -8,8 +8,8 @@ use node_installer::node_root::NodePath;
 
 use crate::fake_node::FakeNode;
 
-/// Writes containerd's merged configuration back as its main file, with the list of what it was
-/// merged of.
+/// Writes containerd's merged configuration back as its main file, with the list of the merged
+/// files.
 fn write_back(node: &FakeNode) {
     let main = NodePath::new("/etc/containerd/config.toml").unwrap();
     let dumped = node
@@ -39,7 +39,7 @@ fn write_back(node: &FakeNode) {
 }
 
 #[test]
-fn a_runtime_is_upgraded_and_removed_where_the_merged_configuration_was_written_back() {
+fn runtime_is_upgraded_and_removed_after_the_merged_configuration_was_written_back() {
     for node in [FakeNode::new(), FakeNode::old()] {
         node.installed();
         write_back(&node);
@@ -67,7 +67,7 @@ fn a_runtime_is_upgraded_and_removed_where_the_merged_configuration_was_written_
 }
 
 #[test]
-fn a_removal_names_the_lines_of_a_handler_that_leads_elsewhere_since() {
+fn removal_names_the_lines_of_a_handler_that_was_redirected() {
     for node in [FakeNode::new(), FakeNode::old()] {
         let launcher = node.installed().installed.unwrap().path;
         write_back(&node);

@@ -17,7 +17,7 @@ use crate::plan::{Action, Observed, Plan};
 const MAX_CONCURRENT_CALLS: usize = 8;
 
 /// The results of one node's actions, and the action that failed.
-type Outcome<'a> = (Vec<(&'a Action, Applied)>, Option<(&'a Action, ApplyError)>);
+type GroupResult<'a> = (Vec<(&'a Action, Applied)>, Option<(&'a Action, ApplyError)>);
 
 /// Applies every action.
 ///
@@ -43,11 +43,11 @@ pub(super) async fn apply_all(
             break;
         }
         // Boxed, because otherwise the compiler does not see that the future is Send.
-        let calls: Vec<BoxFuture<'_, Outcome<'_>>> = group
+        let calls: Vec<BoxFuture<'_, GroupResult<'_>>> = group
             .into_iter()
             .map(|actions| apply_in_order(context, observed, actions).boxed())
             .collect();
-        let outcomes: Vec<Outcome<'_>> = stream::iter(calls)
+        let outcomes: Vec<GroupResult<'_>> = stream::iter(calls)
             .buffered(MAX_CONCURRENT_CALLS)
             .collect()
             .await;
@@ -138,7 +138,7 @@ async fn apply_in_order<'a>(
     context: &Context,
     observed: &Observed,
     actions: Vec<&'a Action>,
-) -> Outcome<'a> {
+) -> GroupResult<'a> {
     let mut done = Vec::new();
     for action in actions {
         match apply::apply(context, observed, action).await {

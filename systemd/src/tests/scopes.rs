@@ -1,4 +1,4 @@
-//! Scopes: units of processes that systemd did not start.
+//! Scopes of processes that systemd did not start.
 
 use super::*;
 
@@ -10,7 +10,7 @@ const SCOPE: Scope<'_> = Scope {
 };
 
 #[test]
-fn a_scope_is_there_when_its_job_is_done() {
+fn scope_exists_when_its_job_is_done() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, text) = server.call();
         for said in [
@@ -23,48 +23,48 @@ fn a_scope_is_there_when_its_job_is_done() {
         ] {
             assert!(text.contains(said), "{said} in {text:?}");
         }
-        server.say(&reply(serial, &(path("/job/7"),)).unwrap());
-        server.say(&ended("/job/7", "done"));
+        server.send(&reply(serial, &(path("/job/7"),)).unwrap());
+        server.send(&ended("/job/7", "done"));
     });
     systemd.start_scope(&SCOPE).unwrap();
     server.join().unwrap();
 }
 
 #[test]
-fn a_scope_that_is_not_made_says_what_became_of_it() {
+fn error_of_a_failed_scope_has_its_state() {
     let (mut systemd, server) = Server::that(|server| {
         server.job("StartTransientUnit", "failed");
         let (serial, _) = server.call();
-        server.say(&reply(serial, &(path("/unit"),)).unwrap());
+        server.send(&reply(serial, &(path("/unit"),)).unwrap());
         let (serial, _) = server.call();
-        server.say(&reply(serial, &(Value::from("failed"),)).unwrap());
+        server.send(&reply(serial, &(Value::from("failed"),)).unwrap());
     });
     let failure = systemd.start_scope(&SCOPE).unwrap_err();
     assert_eq!(
         failure.to_string(),
-        r#"a-b.scope did not do what it was asked: it is failed (result "failed")"#
+        r#"the job of a-b.scope failed: the unit is failed (result "failed")"#
     );
     server.join().unwrap();
 }
 
 #[test]
-fn a_scope_that_is_gone_is_stopped_already() {
+fn absent_scope_counts_as_stopped() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, _) = server.call();
-        server.say(&error(serial, "org.freedesktop.systemd1.NoSuchUnit", "gone").unwrap());
+        server.send(&error(serial, "org.freedesktop.systemd1.NoSuchUnit", "gone").unwrap());
     });
     systemd.stop_scope(SCOPE.name, SOON).unwrap();
     server.join().unwrap();
 }
 
 #[test]
-fn limits_are_numbers_and_sets_until_the_next_boot() {
+fn limits_are_set_until_the_next_boot() {
     let (mut systemd, server) = Server::that(|server| {
         let (serial, text) = server.call();
         for said in ["SetUnitProperties", "sba(sv)", "MemoryMax", "AllowedCPUs"] {
             assert!(text.contains(said), "{said} in {text:?}");
         }
-        server.say(&reply(serial, &()).unwrap());
+        server.send(&reply(serial, &()).unwrap());
     });
     systemd
         .set_limits(

@@ -1,4 +1,4 @@
-//! Tests.
+//! Blocks: added, replaced and removed.
 
 use installer_protocol::Settings;
 use installer_protocol::settings::{Grouping, LogLevel};
@@ -10,7 +10,7 @@ const SUBJECT: Subject<'static> = Subject::Handler("a");
 const BODY: &str = "[plugins.cri.containerd.runtimes.a]\nx = 1\n";
 
 #[test]
-fn a_block_leaves_the_bytes_that_it_found() {
+fn block_is_added_and_removed_without_other_changes() {
     for text in ["", "a = 1", "a = 1\n", "a = 1\n\n\n", "a = 1\r\n", "# é"] {
         let with = put("/c", text, SUBJECT, BODY).unwrap();
         assert!(
@@ -26,7 +26,7 @@ fn a_block_leaves_the_bytes_that_it_found() {
 }
 
 #[test]
-fn a_new_body_takes_the_old_ones_place() {
+fn new_body_replaces_the_old_one() {
     let text = format!("{}[debug]\n", put("/c", "a = 1\n", SUBJECT, BODY).unwrap());
     let next = BODY.replace('1', "2");
     let with = put("/c", &text, SUBJECT, &next).unwrap();
@@ -37,7 +37,7 @@ fn a_new_body_takes_the_old_ones_place() {
 }
 
 #[test]
-fn lines_that_came_close_to_a_block_are_not_joined() {
+fn lines_next_to_a_removed_block_are_not_joined() {
     let with = put("/c", "a = 1", SUBJECT, BODY).unwrap();
     assert_eq!(
         take("/c", &format!("{with}[debug]\n"), SUBJECT).unwrap(),
@@ -50,7 +50,7 @@ fn lines_that_came_close_to_a_block_are_not_joined() {
 }
 
 #[test]
-fn an_edited_block_is_taken_apart() {
+fn edited_block_loses_only_our_parts() {
     let with = put("/c", "a = 1\n", SUBJECT, BODY).unwrap();
     let edited = with.replace(
         "x = 1\n",
@@ -68,7 +68,7 @@ fn an_edited_block_is_taken_apart() {
 }
 
 #[test]
-fn a_block_without_its_end_is_none() {
+fn block_without_an_end_mark_is_ignored() {
     let with = put("/c", "", SUBJECT, BODY).unwrap();
     let cut = with
         .lines()
@@ -79,7 +79,7 @@ fn a_block_without_its_end_is_none() {
 }
 
 #[test]
-fn a_default_that_somebody_changed_is_theirs() {
+fn edited_default_runtime_stays() {
     let body = default_runtime_body(Schema::Two, Version::parse("1.7.24").unwrap());
     let with = put("/c", "", Subject::DefaultRuntime, &body).unwrap();
     let edited = with.replace("SystemdCgroup = false", "SystemdCgroup = true");
@@ -95,7 +95,7 @@ fn containerd(version: &str) -> Version {
 }
 
 #[test]
-fn type_is_the_launchers_path_where_containerd_finds_sandboxes_launchers_by_it_alone() {
+fn runtime_type_is_the_launchers_path_if_containerd_finds_launchers_by_type_only() {
     for (version, by_path) in [
         ("1.6.20", true),
         ("1.7.24", true),
@@ -121,7 +121,7 @@ fn handler(settings: Settings) -> Handler {
 }
 
 #[test]
-fn what_is_at_its_default_is_no_key() {
+fn default_setting_is_not_a_key() {
     let plain = handler_body(
         &handler(Settings::default()),
         Schema::Three,
@@ -155,7 +155,7 @@ fn what_is_at_its_default_is_no_key() {
         ],
     )
     .unwrap();
-    // A sandbox's launcher is looked for by nothing else.
+    // containerd finds a sandbox's launcher by this only.
     assert_eq!(
         table["runtime_type"].as_str(),
         table["runtime_path"].as_str()
@@ -205,7 +205,7 @@ fn handler_with_an_options_file_has_no_options_table() {
 }
 
 #[test]
-fn a_path_is_quoted() {
+fn path_is_quoted() {
     let handler = handler(Settings::default());
     let body = handler_body(&handler, Schema::Three, containerd("2.4.2"));
     let document = schema::parse("/c", &body).unwrap();

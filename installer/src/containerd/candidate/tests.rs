@@ -1,4 +1,4 @@
-//! Tests.
+//! Candidates: imports and copies.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ fn imports_of(candidate: &CandidateConfig) -> Vec<String> {
 }
 
 #[test]
-fn without_changes_the_candidate_is_the_host_itself() {
+fn candidate_without_changes_is_the_nodes_own_main_file() {
     let facts = facts(Configuration::MainFile, &[(MAIN, "version = 3\n")]);
     assert_eq!(
         lay_out(&facts, &[], "a").unwrap(),
@@ -69,7 +69,7 @@ fn without_changes_the_candidate_is_the_host_itself() {
 }
 
 #[test]
-fn imports_mean_what_they_mean_in_the_real_folder_with_the_edited_files_for_the_old_ones() {
+fn imports_of_a_candidate_resolve_as_in_the_real_folder_with_edited_files() {
     let main = "imports = [\"conf.d/*.toml\", \"../x.toml\", \"/odd/[a]*.toml\"]\n";
     let files = [
         (MAIN, main),
@@ -102,7 +102,7 @@ fn imports_mean_what_they_mean_in_the_real_folder_with_the_edited_files_for_the_
 }
 
 #[test]
-fn an_absent_main_file_is_an_empty_one() {
+fn absent_main_file_is_treated_as_empty() {
     let mut facts = facts(Configuration::MainFile, &[]);
     facts.files.insert(MAIN.to_owned(), None);
     let candidate = lay_out(&facts, &[], "a").unwrap();
@@ -110,7 +110,7 @@ fn an_absent_main_file_is_an_empty_one() {
 }
 
 #[test]
-fn k0s_has_the_handler_in_the_file_that_it_generates() {
+fn candidate_on_k0s_has_the_handler_in_the_generated_file() {
     let folder = "/etc/k0s/containerd.d".to_owned();
     let drop_in = super::super::drop_in::path(&folder, "a");
     let generated = "/run/k0s/containerd-cri.toml";

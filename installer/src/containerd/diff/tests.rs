@@ -1,4 +1,4 @@
-//! Tests.
+//! Differences between two dumps.
 
 use installer_protocol::Settings;
 use installer_protocol::settings::{LogLevel, Sandboxer};
@@ -36,7 +36,7 @@ fn differences_with(settings: Settings, before: &str, after: &str) -> String {
 }
 
 #[test]
-fn what_is_chosen_has_to_be_there() {
+fn diff_requires_the_chosen_settings() {
     let chosen = Settings {
         log_level: LogLevel::Debug,
         max_containers: Some(9),
@@ -71,7 +71,7 @@ fn what_is_chosen_has_to_be_there() {
 }
 
 #[test]
-fn our_handler_the_imports_and_the_way_a_value_is_written_may_differ() {
+fn diff_ignores_our_handler_imports_and_notation() {
     let before = format!("imports = ['/a']\n{RUNC}");
     let after = format!("{}{OURS}", RUNC.replace("['a', 'b']", "[ \"a\",\n  'b', ]"));
     assert_eq!(differences(&before, &after), "");
@@ -86,7 +86,7 @@ fn our_handler_the_imports_and_the_way_a_value_is_written_may_differ() {
 }
 
 #[test]
-fn each_other_difference_is_named() {
+fn diff_names_each_other_difference() {
     let good = format!("{RUNC}{OURS}");
     for (after, named) in [
         (RUNC.to_owned(), "no handler wasmedge"),
@@ -161,7 +161,7 @@ fn handler_with_an_options_file_must_have_no_options_table() {
 }
 
 #[test]
-fn a_handler_that_stays_is_named() {
+fn diff_names_a_handler_that_was_not_removed() {
     let error = check(
         &format!("{RUNC}{OURS}"),
         &format!("{RUNC}{OURS}"),
@@ -176,7 +176,7 @@ fn a_handler_that_stays_is_named() {
 }
 
 #[test]
-fn a_message_names_a_few_of_many_differences() {
+fn message_names_some_of_many_differences() {
     let many = (0..50)
         .map(|number| format!("key{number} = '{}'", "x".repeat(500)))
         .collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! Tests.
+//! Imports: resolved, added and removed.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn added(text: &str) -> String {
 }
 
 #[test]
-fn an_entry_comes_behind_the_last_one_and_goes_without_a_trace() {
+fn import_is_appended_and_removed_without_other_changes() {
     for (text, expected) in [
         ("imports = []\n", "imports = [\"E\"]\n"),
         ("imports = ['a']", "imports = ['a', \"E\"]"),
@@ -42,7 +42,7 @@ fn an_entry_comes_behind_the_last_one_and_goes_without_a_trace() {
 }
 
 #[test]
-fn entries_that_came_later_stay() {
+fn imports_that_were_added_later_stay() {
     for (text, expected) in [
         (
             "version = 2\nC\nimports = [\"E\", 'x']\n",
@@ -58,7 +58,7 @@ fn entries_that_came_later_stay() {
 }
 
 #[test]
-fn a_text_without_the_entry_stays_as_it_is() {
+fn text_without_our_import_is_not_changed() {
     for text in ["", "imports = ['a']", "version = 2\n"] {
         assert_eq!(take("/c", text, ENTRY).unwrap(), text);
         assert!(!has("/c", text, ENTRY).unwrap());
@@ -67,7 +67,7 @@ fn a_text_without_the_entry_stays_as_it_is() {
 }
 
 #[test]
-fn relative_entries_count_from_the_files_folder_but_for_old_containerds_patterns() {
+fn relative_imports_resolve_from_the_files_folder_except_patterns_of_old_containerds() {
     let text = "imports = ['a.toml', './conf.d//*.toml', '../b.toml', '/x/../y*.toml']";
     let document = schema::parse("/c", text).unwrap();
     for (containerd, pattern) in [
@@ -92,7 +92,7 @@ fn relative_entries_count_from_the_files_folder_but_for_old_containerds_patterns
 }
 
 #[test]
-fn a_pattern_means_names_in_its_folder_alone() {
+fn pattern_matches_only_names_in_its_folder() {
     for (pattern, path, means) in [
         ("/a/*.toml", "/a/b.toml", true),
         ("/a/*.toml", "/a/.toml", true),

@@ -1,11 +1,11 @@
-//! What is chosen of a handler: where it is refused, and what it changes.
+//! Settings of a handler: versions that refuse them, and the lines that they change.
 
 use installer_protocol::settings::LogLevel;
 
 use super::*;
 
 #[test]
-fn what_a_containerd_would_not_do_is_refused_before_anything_is_written() {
+fn unsupported_settings_are_refused_before_anything_is_written() {
     let quiet = Settings {
         log_level: LogLevel::Error,
         ..Settings::default()
@@ -24,7 +24,7 @@ fn what_a_containerd_would_not_do_is_refused_before_anything_is_written() {
             "1.6.20",
             V2,
             quiet,
-            Some("leave spec.runtime as it is by default"),
+            Some("leave spec.runtime at its defaults"),
         ),
         (
             "1.6.20",
@@ -43,7 +43,7 @@ fn what_a_containerd_would_not_do_is_refused_before_anything_is_written() {
         ("2.3.7", V3, shim, Some("set it to PodSandbox")),
         ("2.4.0", V3, shim, None),
     ] {
-        let facts = Host::with(&[(MAIN, main)])
+        let facts = ConfigTree::with(&[(MAIN, main)])
             .facts(Distribution::Systemd, ConfigMode::Auto, containerd, None)
             .unwrap();
         let proposal = propose(
@@ -68,11 +68,11 @@ fn what_a_containerd_would_not_do_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn what_is_chosen_comes_and_goes_with_its_lines_alone() {
+fn settings_add_and_remove_only_their_own_lines() {
     for (containerd, main) in [("1.7.24", V2), ("2.4.2", V3)] {
-        let mut host = Host::with(&[(MAIN, main)]);
-        let record = host.install(containerd, &handler("wasmedge"), None);
-        let plain = host.clone();
+        let mut tree = ConfigTree::with(&[(MAIN, main)]);
+        let record = tree.install(containerd, &handler("wasmedge"), None);
+        let plain = tree.clone();
         let chosen = Handler {
             settings: Settings {
                 log_level: LogLevel::Trace,
@@ -81,16 +81,16 @@ fn what_is_chosen_comes_and_goes_with_its_lines_alone() {
             },
             ..handler("wasmedge")
         };
-        let record = host.install(containerd, &chosen, Some(&record));
-        let line = |host: &Host, line: &str| {
-            host.files
+        let record = tree.install(containerd, &chosen, Some(&record));
+        let line = |tree: &ConfigTree, line: &str| {
+            tree.files
                 .values()
                 .any(|text| text.lines().any(|found| found.trim() == line))
         };
         for chosen in ["log_level = \"trace\"", "max_containers = 7"] {
-            assert!(line(&host, chosen) && !line(&plain, chosen), "{host:?}");
+            assert!(line(&tree, chosen) && !line(&plain, chosen), "{tree:?}");
         }
-        host.install(containerd, &handler("wasmedge"), Some(&record));
-        assert_eq!(host, plain, "containerd {containerd}");
+        tree.install(containerd, &handler("wasmedge"), Some(&record));
+        assert_eq!(tree, plain, "containerd {containerd}");
     }
 }

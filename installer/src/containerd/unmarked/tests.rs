@@ -21,7 +21,7 @@ fn merged(plugin: &str, program: &str) -> String {
 }
 
 #[test]
-fn a_handler_that_leads_to_our_folder_is_taken_out_and_nothing_else() {
+fn unmarked_handler_of_ours_is_removed_and_nothing_else() {
     for plugin in CRI_PLUGINS {
         let text = merged(
             plugin,
@@ -44,7 +44,7 @@ fn a_handler_that_leads_to_our_folder_is_taken_out_and_nothing_else() {
 }
 
 #[test]
-fn a_handler_of_the_sandbox_api_without_options_is_ours_too() {
+fn unmarked_handler_of_the_sandbox_api_is_recognized() {
     let text = "plugins.cri.containerd.runtimes.wasmedge.runtime_type = \
                 '/opt/wasmedge-runtime/w/1@2/containerd-shim-wasmedge-v1'\n";
     assert!(has("/c", text, "wasmedge", BASE).unwrap());
@@ -56,7 +56,7 @@ fn a_handler_of_the_sandbox_api_without_options_is_ours_too() {
 }
 
 #[test]
-fn what_has_the_name_and_leads_elsewhere_is_left_and_named_with_its_lines() {
+fn foreign_handler_of_the_name_stays_and_its_lines_are_named() {
     for program in [
         "/usr/local/bin/containerd-shim-wasmedge-v1",
         "/opt/wasmedge-runtime-of-mine/bin/x",

@@ -144,11 +144,11 @@ fn configuration_that_containerd_rejects_is_left_unchanged(fixture: &Fixture) ->
         ensure!(digest()? == written, "the admin's file was changed");
         Ok(())
     };
-    let unreadable = refused(0, "this is = = no TOML", "no TOML");
+    let unreadable = refused(0, "this is = = no TOML", "is not valid TOML");
     let unusable = refused(
         1,
         "[debug]\nlevel = 5",
-        "containerd does not take its present configuration",
+        "containerd refuses its present configuration",
     );
     shell(&format!(
         "cp -p /var/tmp/config.toml {config} && rm /var/tmp/config.toml"
