@@ -41,14 +41,14 @@ macro_rules! tests {
 }
 
 tests![
-    edits::a_handler_without_a_main_file_comes_and_goes,
-    edits::a_handler_beside_kinds_settings_comes_and_goes,
-    edits::a_handler_beside_all_defaults_written_out_comes_and_goes,
-    edits::a_handler_beside_imported_settings_comes_and_goes,
+    edits::handler_without_a_main_file_is_added_and_removed,
+    edits::handler_beside_kinds_settings_is_added_and_removed,
+    edits::handler_beside_all_written_defaults_is_added_and_removed,
+    edits::handler_beside_imported_settings_is_added_and_removed,
     edits::relative_import_pattern_is_resolved_as_containerd_does,
-    edits::a_handler_in_the_main_file_itself_comes_and_goes,
-    edits::a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes,
-    edits::a_handler_beside_a_rendered_main_file_comes_and_goes,
+    edits::handler_in_the_main_file_itself_is_added_and_removed,
+    edits::handler_beside_imports_and_line_ends_of_all_forms_is_added_and_removed,
+    edits::handler_beside_a_rendered_main_file_is_added_and_removed,
     edits::handler_that_the_distribution_merges_is_proven_beforehand,
     edits::options_of_a_handler_are_read_by_containerd,
     edits::settings_of_an_admin_are_unchanged_by_a_handler,
@@ -56,12 +56,12 @@ tests![
     traps::effect_of_a_drop_in_in_another_schema_is_known,
     traps::effect_of_a_drop_in_that_names_its_schema_is_known,
     traps::a_drop_in_on_an_old_containerd_is_refused,
-    traps::a_main_file_without_the_default_handler_is_never_left,
-    traps::a_broken_main_file_is_left_alone,
+    traps::main_file_without_the_default_handler_is_never_written,
+    traps::broken_main_file_is_left_unchanged,
     written_back::a_handler_in_a_merged_file_that_was_written_back_is_upgraded_and_removed,
     written_back::a_handler_in_a_merged_file_that_was_written_back_is_removed,
-    written_back::two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one,
-    written_back::a_handler_that_leads_elsewhere_since_is_named_with_its_lines,
+    written_back::two_handlers_in_a_merged_file_that_was_written_back_are_removed_one_by_one,
+    written_back::handler_that_was_changed_in_a_merged_file_is_named_with_its_lines,
 ];
 
 fn main() -> Result<ExitCode> {

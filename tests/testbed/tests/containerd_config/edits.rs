@@ -154,12 +154,12 @@ enum First {
 }
 
 /// Adds two handlers, upgrades one, and removes them in either order.
-fn come_and_go(tree: &Tree<'_>, mode: ConfigMode) -> Result<()> {
-    come_and_go_in(tree, mode, First::Older)?;
-    come_and_go_in(tree, mode, First::Newer)
+fn add_and_remove(tree: &Tree<'_>, mode: ConfigMode) -> Result<()> {
+    add_and_remove_in(tree, mode, First::Older)?;
+    add_and_remove_in(tree, mode, First::Newer)
 }
 
-fn come_and_go_in(tree: &Tree<'_>, mode: ConfigMode, order: First) -> Result<()> {
+fn add_and_remove_in(tree: &Tree<'_>, mode: ConfigMode, order: First) -> Result<()> {
     let (bytes, former) = (tree.bytes()?, tree.settings()?);
     let (one, other, newer) = (
         handler("wasmedge", "1-aaa"),
@@ -185,33 +185,33 @@ fn come_and_go_in(tree: &Tree<'_>, mode: ConfigMode, order: First) -> Result<()>
     expect_handlers(tree, &former, &[])
 }
 
-pub(crate) fn a_handler_without_a_main_file_comes_and_goes(daemon: &Daemon) -> Result<()> {
-    come_and_go(&daemon.tree("absent", &[])?, ConfigMode::Auto)
+pub(crate) fn handler_without_a_main_file_is_added_and_removed(daemon: &Daemon) -> Result<()> {
+    add_and_remove(&daemon.tree("absent", &[])?, ConfigMode::Auto)
 }
 
-pub(crate) fn a_handler_beside_kinds_settings_comes_and_goes(daemon: &Daemon) -> Result<()> {
-    come_and_go(
+pub(crate) fn handler_beside_kinds_settings_is_added_and_removed(daemon: &Daemon) -> Result<()> {
+    add_and_remove(
         &daemon.tree("kind", &[("config.toml", mains::KIND.to_owned())])?,
         ConfigMode::Auto,
     )?;
-    come_and_go_in(
+    add_and_remove_in(
         &daemon.tree("test-cluster", &[("config.toml", mains::test_cluster())])?,
         ConfigMode::Auto,
         First::Newer,
     )
 }
 
-pub(crate) fn a_handler_beside_all_defaults_written_out_comes_and_goes(
+pub(crate) fn handler_beside_all_written_defaults_is_added_and_removed(
     daemon: &Daemon,
 ) -> Result<()> {
-    come_and_go_in(
+    add_and_remove_in(
         &daemon.tree("defaults", &[("config.toml", daemon.defaults()?)])?,
         ConfigMode::Auto,
         First::Newer,
     )
 }
 
-pub(crate) fn a_handler_beside_imported_settings_comes_and_goes(daemon: &Daemon) -> Result<()> {
+pub(crate) fn handler_beside_imported_settings_is_added_and_removed(daemon: &Daemon) -> Result<()> {
     let imported = ("conf.d/50-own.toml", mains::own(daemon).to_owned());
     let tree = daemon.tree(
         "file",
@@ -223,13 +223,14 @@ pub(crate) fn a_handler_beside_imported_settings_comes_and_goes(daemon: &Daemon)
             imported.clone(),
         ],
     )?;
-    come_and_go_in(&tree, ConfigMode::Auto, First::Older).context("imported as a file")?;
+    add_and_remove_in(&tree, ConfigMode::Auto, First::Older).context("imported as a file")?;
     let tree = daemon.tree("absolute", &[imported])?;
     tree.write(
         "config.toml",
         &mains::importing(daemon, &tree.path("conf.d/*.toml")),
     )?;
-    come_and_go_in(&tree, ConfigMode::Auto, First::Newer).context("imported by an absolute pattern")
+    add_and_remove_in(&tree, ConfigMode::Auto, First::Newer)
+        .context("imported by an absolute pattern")
 }
 
 pub(crate) fn relative_import_pattern_is_resolved_as_containerd_does(
@@ -254,10 +255,10 @@ pub(crate) fn relative_import_pattern_is_resolved_as_containerd_does(
         "{} reads it: {is_read}",
         daemon.version
     );
-    come_and_go_in(&tree, ConfigMode::Auto, First::Older)
+    add_and_remove_in(&tree, ConfigMode::Auto, First::Older)
 }
 
-pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) -> Result<()> {
+pub(crate) fn handler_in_the_main_file_itself_is_added_and_removed(daemon: &Daemon) -> Result<()> {
     for (name, text) in [
         ("in-kind", mains::KIND.to_owned()),
         ("in-own", mains::own(daemon).to_owned()),
@@ -265,7 +266,7 @@ pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) 
         ("in-unfinished", mains::own(daemon).trim_end().to_owned()),
         ("in-dos", mains::own(daemon).replace('\n', "\r\n")),
     ] {
-        come_and_go_in(
+        add_and_remove_in(
             &daemon.tree(name, &[("config.toml", text)])?,
             ConfigMode::InPlace,
             First::Older,
@@ -275,7 +276,7 @@ pub(crate) fn a_handler_in_the_main_file_itself_comes_and_goes(daemon: &Daemon) 
     Ok(())
 }
 
-pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes(
+pub(crate) fn handler_beside_imports_and_line_ends_of_all_forms_is_added_and_removed(
     daemon: &Daemon,
 ) -> Result<()> {
     let own = mains::own(daemon);
@@ -299,12 +300,14 @@ pub(crate) fn a_handler_beside_imports_and_line_ends_of_all_forms_comes_and_goes
                 ("more.toml", other("warn")),
             ],
         )?;
-        come_and_go_in(&tree, ConfigMode::Auto, First::Older).context(name)?;
+        add_and_remove_in(&tree, ConfigMode::Auto, First::Older).context(name)?;
     }
     Ok(())
 }
 
-pub(crate) fn a_handler_beside_a_rendered_main_file_comes_and_goes(daemon: &Daemon) -> Result<()> {
+pub(crate) fn handler_beside_a_rendered_main_file_is_added_and_removed(
+    daemon: &Daemon,
+) -> Result<()> {
     let mut tree = daemon.tree("rendered", &[])?;
     tree.configuration = Configuration::Rendered {
         v2: tree.path("config.toml.d"),
@@ -324,7 +327,7 @@ pub(crate) fn a_handler_beside_a_rendered_main_file_comes_and_goes(daemon: &Daem
         ),
     )?;
     if daemon.version.major >= 2 {
-        return come_and_go(&tree, ConfigMode::Auto);
+        return add_and_remove(&tree, ConfigMode::Auto);
     }
     match propose(
         &tree.facts(ConfigMode::Auto, None)?,

@@ -175,7 +175,9 @@ pub(crate) fn a_drop_in_on_an_old_containerd_is_refused(daemon: &Daemon) -> Resu
     }
 }
 
-pub(crate) fn a_main_file_without_the_default_handler_is_never_left(daemon: &Daemon) -> Result<()> {
+pub(crate) fn main_file_without_the_default_handler_is_never_written(
+    daemon: &Daemon,
+) -> Result<()> {
     // On containerd 1.x the first named handler replaces the default one.
     let tree = daemon.tree("bare", &[("config.toml", "version = 2\n".to_owned())])?;
     let record = install(&tree, ConfigMode::Auto, &handler("wasmedge", "1-aaa"), None)?;
@@ -193,7 +195,7 @@ pub(crate) fn a_main_file_without_the_default_handler_is_never_left(daemon: &Dae
     uninstall(&tree, ConfigMode::Auto, &record)
 }
 
-pub(crate) fn a_broken_main_file_is_left_alone(daemon: &Daemon) -> Result<()> {
+pub(crate) fn broken_main_file_is_left_unchanged(daemon: &Daemon) -> Result<()> {
     let broken = daemon.tree(
         "broken",
         &[("config.toml", "version = 2\n[plugins\n".to_owned())],

@@ -91,7 +91,7 @@ pub(crate) fn a_handler_in_a_merged_file_that_was_written_back_is_removed(
     Ok(())
 }
 
-pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one(
+pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_are_removed_one_by_one(
     daemon: &Daemon,
 ) -> Result<()> {
     for (name, main) in mains(daemon) {
@@ -111,7 +111,7 @@ pub(crate) fn two_handlers_in_a_merged_file_that_was_written_back_go_one_by_one(
     Ok(())
 }
 
-pub(crate) fn a_handler_that_leads_elsewhere_since_is_named_with_its_lines(
+pub(crate) fn handler_that_was_changed_in_a_merged_file_is_named_with_its_lines(
     daemon: &Daemon,
 ) -> Result<()> {
     let tree = daemon.tree("foreign", &[("config.toml", mains::own(daemon).to_owned())])?;
@@ -134,10 +134,10 @@ pub(crate) fn a_handler_that_leads_elsewhere_since_is_named_with_its_lines(
         ) => [taken.to_string(), left.to_string()],
         other => bail!("{other:?}"),
     };
-    for errors in errors {
+    for error in errors {
         ensure!(
-            errors.contains(&tree.main) && errors.contains("(lines "),
-            "{errors}"
+            error.contains(&tree.main) && error.contains("(lines "),
+            "{error}"
         );
     }
     Ok(())

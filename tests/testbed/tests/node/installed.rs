@@ -19,7 +19,7 @@ use crate::pods_fixture::{Pod, Pods};
 
 tests![
     pod_of_an_installed_handler_has_users_of_its_own,
-    options_of_an_installed_handler_reach_new_pods_alone,
+    options_of_an_installed_handler_apply_to_new_pods_only,
     pod_made_with_an_options_table_keeps_its_options_when_the_handler_gets_a_file,
     handlers_of_one_runtime_have_options_of_their_own,
     handler_with_options_in_a_table_and_in_a_file_is_refused,
@@ -170,7 +170,7 @@ fn is_limited_to_three(pods: &Pods, old: &Pod<'_>) -> Result<()> {
     new.remove()
 }
 
-fn options_of_an_installed_handler_reach_new_pods_alone(node: &Node) -> Result<Verdict> {
+fn options_of_an_installed_handler_apply_to_new_pods_only(node: &Node) -> Result<Verdict> {
     alone(node, |pods| {
         let before = install(node, pods, HANDLER, limited(3))?;
         let old = pods.pod(pods.default_config())?;

@@ -16,7 +16,7 @@ tests![
     files_of_a_pod_with_its_own_users_belong_to_them,
     a_pod_with_its_own_users_has_its_own_name_and_network,
     a_linux_program_of_a_pod_with_its_own_users_is_refused,
-    a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed,
+    pod_with_its_own_users_ends_with_its_removal_or_its_host,
 ];
 
 /// The node's user id of the pods' root.
@@ -236,9 +236,7 @@ fn a_linux_program_of_a_pod_with_its_own_users_is_refused(node: &Node) -> Result
     })
 }
 
-fn a_pod_with_its_own_users_is_gone_when_it_is_removed_or_its_host_killed(
-    node: &Node,
-) -> Result<Verdict> {
+fn pod_with_its_own_users_ends_with_its_removal_or_its_host(node: &Node) -> Result<Verdict> {
     if node.containerd.install().version.starts_with("1.") {
         return with_pods(node, |_| Ok(()));
     }

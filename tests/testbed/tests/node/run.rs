@@ -16,10 +16,10 @@ tests![
     trap_exits_134_and_is_named_on_standard_error,
     host_log_names_a_guest_of_the_root_by_its_digest,
     a_named_function_is_called_in_place_of_start,
-    arguments_arrive_in_order_and_argument_0_is_the_entrypoint,
-    an_argument_with_blanks_and_other_alphabets_arrives_unchanged,
+    arguments_are_passed_in_order_and_argument_0_is_the_entrypoint,
+    argument_with_blanks_and_other_alphabets_is_passed_unchanged,
     guest_environment_is_exactly_the_specs,
-    standard_input_arrives_and_ends,
+    standard_input_is_passed_and_closed,
     a_guest_without_input_reads_its_end_at_once,
     ten_megabytes_of_output_arrive_complete_and_in_order,
     standard_error_is_separate_from_standard_output,
@@ -87,7 +87,7 @@ fn a_named_function_is_called_in_place_of_start(node: &Node) -> Result<Verdict> 
     expect(&node.guest(&FUNCTION)?.run()?, 0, "start\n")
 }
 
-fn arguments_arrive_in_order_and_argument_0_is_the_entrypoint(node: &Node) -> Result<Verdict> {
+fn arguments_are_passed_in_order_and_argument_0_is_the_entrypoint(node: &Node) -> Result<Verdict> {
     expect(
         &node.probe(&["args", "b", "a", "", "--c"])?.run()?,
         0,
@@ -95,7 +95,7 @@ fn arguments_arrive_in_order_and_argument_0_is_the_entrypoint(node: &Node) -> Re
     )
 }
 
-fn an_argument_with_blanks_and_other_alphabets_arrives_unchanged(node: &Node) -> Result<Verdict> {
+fn argument_with_blanks_and_other_alphabets_is_passed_unchanged(node: &Node) -> Result<Verdict> {
     expect(
         &node
             .probe(&["args", "two words", "日本語", "\"'$HOME\\"])?
@@ -118,7 +118,7 @@ fn guest_environment_is_exactly_the_specs(node: &Node) -> Result<Verdict> {
     )
 }
 
-fn standard_input_arrives_and_ends(node: &Node) -> Result<Verdict> {
+fn standard_input_is_passed_and_closed(node: &Node) -> Result<Verdict> {
     let input: Vec<u8> = pattern(200_000);
     let finished = node.probe(&["cat"])?.input(input.clone()).run()?;
     ensure!(
