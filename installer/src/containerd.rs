@@ -46,8 +46,8 @@
 //! replaces the default one, runc, so runc is written with it.
 
 use installer_protocol::layout::{Configuration, Restarter};
-use installer_protocol::settings::Sandboxer;
 use installer_protocol::{ConfigMode, Settings};
+use runtime_options::Sandboxer;
 
 use crate::entry;
 
@@ -103,7 +103,8 @@ impl Handler {
         }
         let chosen = self
             .settings
-            .options()
+            .options
+            .table()
             .into_iter()
             .map(|(key, value)| (key, value.to_string()));
         Some(
@@ -290,7 +291,7 @@ impl RequiredRestart {
 fn check_supported(version: Version, handler: &Handler) -> Result<(), ConfigError> {
     let is_at_least = |major, minor| (version.major, version.minor) >= (major, minor);
     // containerd 1.6 passes options to runc only.
-    if !handler.settings.options().is_empty()
+    if !handler.settings.options.table().is_empty()
         && handler.options_table().is_some()
         && !is_at_least(1, 7)
     {

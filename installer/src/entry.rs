@@ -45,7 +45,7 @@ impl HandlerEntry {
     /// Makes the entry with these options for the runtime's folder `runtime`.
     pub fn new(runtime: &str, systemd_cgroup: bool, settings: Settings) -> Self {
         let mut options = format!("{HEAD}SystemdCgroup = {systemd_cgroup}\n");
-        for (key, value) in settings.options() {
+        for (key, value) in settings.options.table() {
             // Writing to a String cannot fail.
             let _ = writeln!(options, "{key} = {value}");
         }
@@ -119,7 +119,7 @@ fn is_own_file(path: &Path, bytes: &[u8]) -> bool {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use installer_protocol::settings::{Grouping, LogLevel};
+    use runtime_options::{Grouping, HandlerOptions, LogLevel};
 
     use super::*;
 
@@ -129,8 +129,11 @@ mod tests {
     fn other_options_make_another_entry_of_the_same_runtime() {
         let plain = HandlerEntry::new(RUNTIME, false, Settings::default());
         let chosen = Settings {
-            grouping: Grouping::Pod,
-            log_level: LogLevel::Debug,
+            options: HandlerOptions {
+                grouping: Grouping::Pod,
+                log_level: LogLevel::Debug,
+                ..HandlerOptions::default()
+            },
             ..Settings::default()
         };
         let entries = [

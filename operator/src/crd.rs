@@ -22,8 +22,9 @@ mod schema;
 mod status;
 
 pub use definition::definitions;
+pub use installer_protocol::ConfigMode;
 pub use node::{Phase, WasmRuntimeNode, WasmRuntimeNodeSpec, WasmRuntimeNodeStatus};
-pub use options::{Grouping, LogLevel, OptionsSpec, Sandboxer};
+use runtime_options::{HandlerOptions, Sandboxer};
 pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
 
 /// A WebAssembly runtime, the nodes that get it, and its rollout.
@@ -83,7 +84,7 @@ pub struct WasmRuntimeSpec {
     pub containerd: ContainerdSpec,
     /// Options of the runtime. A change is rolled out like a new version.
     #[serde(default)]
-    pub runtime: OptionsSpec,
+    pub runtime: HandlerOptions,
     /// Order and speed of changes to nodes.
     #[serde(default)]
     pub rollout: RolloutSpec,
@@ -219,7 +220,7 @@ impl Arch {
 pub struct ContainerdSpec {
     /// Configuration file that the installer edits.
     #[serde(default)]
-    pub mode: Mode,
+    pub mode: ConfigMode,
     /// Selects whether systemd sets up the cgroups of pods of this class. It must agree with the
     /// kubelet's `cgroupDriver`.
     #[serde(default)]
@@ -242,21 +243,6 @@ pub struct ContainerdSpec {
                                                                 folder holds the runtime; create \
                                                                 another WasmRuntime"))]
     pub paths: NodePaths,
-}
-
-/// Configuration file of containerd that the installer edits.
-#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// A drop-in file if the node's containerd merges drop-ins correctly, else the main file.
-    #[default]
-    Auto,
-    /// A drop-in file; a node whose containerd cannot merge it is refused.
-    DropIn,
-    /// The main file.
-    InPlace,
-    /// No file: the node's image holds the runtime and the handler, and the operator only verifies
-    /// that they work.
-    Preinstalled,
 }
 
 /// Cgroup driver for pods of the class.
@@ -388,17 +374,6 @@ pub enum UninstallPolicy {
     Remove,
     /// Nodes, labels and RuntimeClass stay as they are, and the operator no longer manages them.
     Retain,
-}
-
-impl From<Mode> for request::ConfigMode {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Auto => Self::Auto,
-            Mode::DropIn => Self::DropIn,
-            Mode::InPlace => Self::InPlace,
-            Mode::Preinstalled => Self::Preinstalled,
-        }
-    }
 }
 
 impl From<SystemdCgroup> for request::CgroupDriver {

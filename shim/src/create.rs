@@ -25,7 +25,7 @@ use guest_sandbox::plan::{Plan, UserNamespace};
 use guest_sandbox::rootfs::{self, Mount};
 use guest_sandbox::{ForkedGuest, NewGuest, Pending, SandboxError};
 use pod_sandbox::files::PodFiles;
-use shim_protocol::options::RuntimeOptions;
+use runtime_options::RuntimeOptions;
 use shim_protocol::record::Record;
 
 use crate::blocking::blocking_set_up;
@@ -45,7 +45,7 @@ use crate::workload::hints::{Hint, Key};
 use crate::workload::image::wasm_layer;
 use crate::workload::rootfs::planned;
 use crate::workload::{self, Entrypoint, GuestModule, Workload};
-use cgroup::{NewCgroup, driver};
+use cgroup::NewCgroup;
 
 mod cgroup;
 mod native;
@@ -81,7 +81,7 @@ pub(crate) async fn create(
     bundle.name_launcher(&host.launcher)?;
     let cgroup = Cgroup::open(
         &host.hierarchies,
-        driver(new.options),
+        new.options.cgroup_driver,
         &bundle.cgroups_path(),
     )?;
     let folder = host.records.folder(&host.namespace, &new.id)?;

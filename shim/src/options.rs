@@ -1,7 +1,8 @@
 //! The runtime options of a new container.
 
 use containerd_shim_protos::api::CreateTaskRequest;
-use shim_protocol::options::{Given, OptionsError, OptionsFile, RuntimeOptions};
+use runtime_options::RuntimeOptions;
+use shim_protocol::options::{Given, OptionsError, OptionsFile};
 
 use crate::bundle::Bundle;
 use crate::error::CreateError;

@@ -9,7 +9,7 @@ use container_cgroup::Cgroup;
 use native_container::{Container as Native, Processes};
 use oci_spec::runtime::{LinuxSeccomp, Process as ProcessSpec};
 use pod_sandbox::Pod;
-use shim_protocol::options::RuntimeOptions;
+use runtime_options::RuntimeOptions;
 use tokio::sync::{RwLock, Semaphore};
 
 use crate::bundle::Bundle;

@@ -51,7 +51,7 @@ pub(crate) async fn create(
     }
     let bundle = Bundle::load(Path::new(&request.bundle))?;
     let options = options::for_container(host, &request, &bundle)?;
-    let reservation = host.reserve(&request.id, options.max_containers.map(Into::into))?;
+    let reservation = host.reserve(&request.id, options.handler.max_containers.map(Into::into))?;
     host.logs.attach(&request.id, Path::new(&request.bundle));
     let new = NewTask {
         id: request.id.clone(),

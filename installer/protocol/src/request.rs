@@ -83,19 +83,20 @@ pub enum Artifact {
     },
 }
 
-/// The way in which the handler is added to containerd's configuration.
+/// Configuration file of containerd that the installer edits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ConfigMode {
-    /// A drop-in if the node's containerd merges those correctly (2.0 and later), else the main
-    /// file.
+    /// A drop-in file if the node's containerd merges drop-ins correctly (2.0 and later), else the
+    /// main file.
     #[default]
     Auto,
-    /// A drop-in, or the request is refused.
+    /// A drop-in file; a node whose containerd cannot merge it is refused.
     DropIn,
-    /// An edit of the main file.
+    /// The main file.
     InPlace,
-    /// Nothing is written: the node's image has runtime and handler, and the installer only
-    /// verifies them.
+    /// No file: the node's image holds the runtime and the handler, and the installer only verifies
+    /// that they work.
     Preinstalled,
 }
 
@@ -131,8 +132,9 @@ pub struct Paths {
 
 #[cfg(test)]
 mod tests {
+    use runtime_options::{HandlerOptions, LogLevel, Sandboxer};
+
     use super::*;
-    use crate::settings::{LogLevel, Sandboxer};
 
     #[test]
     fn request_is_read_as_it_was_written() {
@@ -148,9 +150,11 @@ mod tests {
             mode: ConfigMode::Auto,
             cgroup_driver: CgroupDriver::Systemd,
             settings: Settings {
-                log_level: LogLevel::Debug,
+                options: HandlerOptions {
+                    log_level: LogLevel::Debug,
+                    ..HandlerOptions::default()
+                },
                 sandboxer: Sandboxer::Shim,
-                ..Settings::default()
             },
             paths: Paths {
                 socket: Some("/run/x.sock".to_owned()),

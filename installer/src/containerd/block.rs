@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use installer_protocol::settings::Sandboxer;
+use runtime_options::Sandboxer;
 use sha2::{Digest as _, Sha256};
 
 use super::error::ConfigError;

@@ -35,7 +35,7 @@ pub struct WrittenFile {
 
 #[cfg(test)]
 mod tests {
-    use installer_protocol::settings::LogLevel;
+    use runtime_options::{HandlerOptions, LogLevel};
 
     use super::*;
 
@@ -47,7 +47,10 @@ mod tests {
         assert_eq!(serde_json::to_string(&record).unwrap(), former);
         let chosen = WrittenHandler {
             settings: Settings {
-                log_level: LogLevel::Warn,
+                options: HandlerOptions {
+                    log_level: LogLevel::Warn,
+                    ..HandlerOptions::default()
+                },
                 ..Settings::default()
             },
             ..record

@@ -5,11 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use installer_protocol::report::Restart;
-use installer_protocol::settings::LogLevel;
 use installer_protocol::{
     ConfigMode, Distribution, Outcome, Reason, Request, Settings, Stage, Verb,
 };
 use node_installer::node_root::NodePath;
+use runtime_options::{HandlerOptions, LogLevel};
 
 use crate::fake_node::{CONFIG, FakeNode};
 
@@ -201,12 +201,15 @@ fn lines_of_another_program_stay() {
 fn rollback_restores_settings_beside_another_programs_change() {
     for mut node in [FakeNode::new(), FakeNode::old()] {
         node.request.settings = Settings {
-            log_level: LogLevel::Warn,
+            options: HandlerOptions {
+                log_level: LogLevel::Warn,
+                ..HandlerOptions::default()
+            },
             ..Settings::default()
         };
         let path = node.installed().containerd.config_path;
         let before = node.read(&path);
-        node.request.settings.log_level = LogLevel::Trace;
+        node.request.settings.options.log_level = LogLevel::Trace;
         // An installer is killed after it has written its files, and then another program writes
         // the file.
         let mut step = 1;
@@ -216,7 +219,7 @@ fn rollback_restores_settings_beside_another_programs_change() {
         let level = "\n[debug]\n  level = \"debug\"\n";
         fs::write(node.path(&path), node.read(&path) + level).unwrap();
         // Another request has to roll that back first, and fails itself.
-        node.request.settings.log_level = LogLevel::Error;
+        node.request.settings.options.log_level = LogLevel::Error;
         node.machine.faults.restarts.set(1);
         let report = node.install();
         assert_eq!(report.outcome, Outcome::RolledBack, "{report:#?}");

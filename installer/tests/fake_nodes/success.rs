@@ -1,12 +1,13 @@
 //! Runs that succeed, and requests that are refused for the node's sake.
 
 use std::fs;
+use std::num::NonZeroU32;
 
 use installer_protocol::report::Restart;
-use installer_protocol::settings::{Grouping, LogLevel};
 use installer_protocol::{
     Artifact, CgroupDriver, ConfigMode, Distribution, Outcome, Reason, Request, Settings, Stage,
 };
+use runtime_options::{Grouping, HandlerOptions, LogLevel};
 
 use crate::fake_node::{CONFIG, FakeNode, archive};
 
@@ -208,8 +209,11 @@ fn changed_setting_restarts_containerd_and_containers_stay() {
         );
         node.run_container("pod", &launcher);
         node.request.settings = Settings {
-            log_level: LogLevel::Debug,
-            grouping: Grouping::Pod,
+            options: HandlerOptions {
+                log_level: LogLevel::Debug,
+                grouping: Grouping::Pod,
+                ..HandlerOptions::default()
+            },
             ..Settings::default()
         };
         let chosen = node.installed();
@@ -248,7 +252,10 @@ fn entries_stay_while_containers_run_by_them() {
         let first = node.machine.guests.borrow().last().unwrap().clone();
         node.run_container("pod", &first);
         node.request.settings = Settings {
-            log_level: LogLevel::Debug,
+            options: HandlerOptions {
+                log_level: LogLevel::Debug,
+                ..HandlerOptions::default()
+            },
             ..Settings::default()
         };
         node.installed();
@@ -300,7 +307,10 @@ fn upgrade_and_rollback_of_an_options_table_leave_one_source_of_options() {
         let mut node = make();
         let before = node.tree();
         node.request.settings = Settings {
-            log_level: LogLevel::Debug,
+            options: HandlerOptions {
+                log_level: LogLevel::Debug,
+                ..HandlerOptions::default()
+            },
             ..Settings::default()
         };
         node.bundle_without_options_file("1.0.0");
@@ -374,7 +384,10 @@ fn options_that_containerd_does_not_pass_are_refused_without_an_options_file() {
     node.bundle_without_options_file("1.0.0");
     node.installed();
     node.request.settings = Settings {
-        max_containers: Some(100),
+        options: HandlerOptions {
+            max_containers: NonZeroU32::new(100),
+            ..HandlerOptions::default()
+        },
         ..Settings::default()
     };
     let report = node.install();

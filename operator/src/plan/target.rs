@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::observed::{InstallerFacts, NodeFacts, Observed};
-use crate::crd::{Arch, ContainerdSpec, Mode, Platform, WasmRuntimeSpec};
+use crate::crd::{Arch, ConfigMode, ContainerdSpec, Platform, WasmRuntimeSpec};
 use crate::names;
 
 /// The state to which a rollout brings its nodes.
@@ -96,7 +96,7 @@ impl Target {
             handler: self.handler().to_owned(),
             distribution: node.distribution,
             artifact,
-            mode: self.spec.containerd.mode.into(),
+            mode: self.spec.containerd.mode,
             cgroup_driver: self.spec.containerd.systemd_cgroup.into(),
             settings: self.spec.settings(),
             paths: (&self.spec.containerd.paths).into(),
@@ -134,7 +134,7 @@ impl Target {
 
     fn artifact(&self, node: &NodeFacts) -> Result<Option<Artifact>, Unfit> {
         let platforms = &self.spec.artifact.platforms;
-        if self.spec.containerd.mode == Mode::Preinstalled {
+        if self.spec.containerd.mode == ConfigMode::Preinstalled {
             return Ok(None);
         }
         let unfit = |message: String| Unfit {
@@ -182,10 +182,10 @@ pub(super) fn digest(text: &str, letters: usize) -> String {
     digest
 }
 
-fn support(node: &NodeFacts, mode: Mode) -> Result<(), Unfit> {
+fn support(node: &NodeFacts, mode: ConfigMode) -> Result<(), Unfit> {
     match node.distribution.layout().support {
         Support::Full => Ok(()),
-        Support::PreinstalledOnly(_) if mode == Mode::Preinstalled => Ok(()),
+        Support::PreinstalledOnly(_) if mode == ConfigMode::Preinstalled => Ok(()),
         Support::PreinstalledOnly(why) | Support::No(why) => Err(Unfit {
             reason: Reason::Unsupported,
             message: why.to_owned(),

@@ -6,10 +6,11 @@ use std::sync::OnceLock;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
+use runtime_options::CgroupDriver;
 
 use crate::hierarchies::Tree;
 use crate::location::Location;
-use crate::{CgroupError, Driver, Hierarchies, Version, files, limits, location, metrics, scope};
+use crate::{CgroupError, Hierarchies, Version, files, limits, location, metrics, scope};
 
 use oom_counter::OomCounter;
 
@@ -59,14 +60,14 @@ impl Cgroup {
     /// systemd both happen in [`Self::join_scope`]: a scope needs a process.
     pub fn create(
         hierarchies: &Hierarchies,
-        driver: Driver,
+        driver: CgroupDriver,
         cgroups_path: &str,
         resources: Option<&LinuxResources>,
     ) -> Result<Self, CgroupError> {
         let mut cgroup = Self::open(hierarchies, driver, cgroups_path)?;
         match driver {
-            Driver::Cgroupfs => make::folders_with_limits(&cgroup, resources)?,
-            Driver::Systemd => cgroup.pending = resources.cloned(),
+            CgroupDriver::Cgroupfs => make::folders_with_limits(&cgroup, resources)?,
+            CgroupDriver::Systemd => cgroup.pending = resources.cloned(),
         }
         Ok(cgroup)
     }
@@ -74,12 +75,12 @@ impl Cgroup {
     /// Returns the cgroup that `cgroups_path` names, without creating it.
     pub fn open(
         hierarchies: &Hierarchies,
-        driver: Driver,
+        driver: CgroupDriver,
         cgroups_path: &str,
     ) -> Result<Self, CgroupError> {
         let location = match driver {
-            Driver::Cgroupfs => Location::folder(cgroups_path)?,
-            Driver::Systemd => {
+            CgroupDriver::Cgroupfs => Location::folder(cgroups_path)?,
+            CgroupDriver::Systemd => {
                 let memberships = files::read(Path::new(FIRST_PROCESS))?;
                 Location::scope(cgroups_path, &location::control_group(&memberships))?
             }

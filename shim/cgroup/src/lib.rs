@@ -26,4 +26,3 @@ mod wait;
 pub use cgroup::{Cgroup, JoinMethod, signal};
 pub use error::CgroupError;
 pub use hierarchies::{Hierarchies, Version};
-pub use location::Driver;

@@ -7,16 +7,6 @@ use crate::CgroupError;
 #[cfg(test)]
 mod tests;
 
-/// The cgroup driver; containerd's `SystemdCgroup` option selects it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Driver {
-    /// The runtime creates cgroups as folders.
-    Cgroupfs,
-    /// systemd creates cgroups as scopes.
-    Systemd,
-}
-
-/// A cgroup's location in every hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Location {
     /// The path below the mount points, without a leading slash.

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use runtime_options::{LogLevel, RuntimeOptions};
 use shim_protocol::host::{
     Group, HostArguments, HostFiles, HostKey, Liveness, LockedFiles, Pod, SOCKETS, liveness,
 };
-use shim_protocol::options::{LogLevel, OptionsFile, RuntimeOptions};
+use shim_protocol::options::OptionsFile;
 use shim_protocol::record::Records;
 use shim_protocol::start_input::StartInput;
 
@@ -69,7 +70,7 @@ fn find_or_spawn_host(
     if let Some(file) = &file {
         file.copy_to_bundle(folder)?;
     }
-    let group = Group::of(options.grouping, pod, &flags.id);
+    let group = Group::of(options.handler.grouping, pod, &flags.id);
     let key = HostKey::new(
         &flags.namespace,
         &flags.address,
@@ -110,13 +111,13 @@ fn spawn(
         id: flags.id.clone(),
         key,
         socket: socket.clone(),
-        grouping: options.grouping,
+        grouping: options.handler.grouping,
         log_level: if flags.debug {
-            options.log_level.max(LogLevel::Debug)
+            options.handler.log_level.max(LogLevel::Debug)
         } else {
-            options.log_level
+            options.handler.log_level
         },
-        max_containers: options.max_containers,
+        max_containers: options.handler.max_containers,
     };
     if let Err(error) = bundle::spawn(command, &arguments, listener) {
         locked.remove(&socket)?;

@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::options::{Given, OptionsError, RuntimeOptions};
+use crate::options::{self, Given, OptionsError};
 use crate::wire::{self, Malformed, Message, Value};
 
 /// The parsed standard input.
@@ -126,7 +126,7 @@ impl StartInput {
                         if let (1, Value::Bytes(any)) = (field.number, field.value) {
                             let any = Any::of(&wire::fields(any)?);
                             // Other extensions are ignored: containerd may add any.
-                            if RuntimeOptions::has_type(any.type_url) {
+                            if options::has_type(any.type_url) {
                                 input.options = any.options()?;
                             }
                         }

@@ -3,19 +3,12 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use container_cgroup::{Cgroup, Driver};
-use shim_protocol::options::{CgroupDriver, RuntimeOptions};
+use container_cgroup::Cgroup;
+use runtime_options::RuntimeOptions;
 
 use crate::bundle::Bundle;
 use crate::error::CreateError;
 use crate::host::Host;
-
-pub(super) fn driver(options: RuntimeOptions) -> Driver {
-    match options.cgroups {
-        CgroupDriver::Cgroupfs => Driver::Cgroupfs,
-        CgroupDriver::Systemd => Driver::Systemd,
-    }
-}
 
 /// The cgroup of a container that is being created. Dropping it removes it unless it is kept.
 pub(super) struct NewCgroup(Option<Cgroup>);
@@ -33,7 +26,7 @@ impl NewCgroup {
             .and_then(|linux| linux.resources().as_ref());
         Ok(Self(Some(Cgroup::create(
             &host.hierarchies,
-            driver(options),
+            options.cgroup_driver,
             &bundle.cgroups_path(),
             resources,
         )?)))

@@ -3,14 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use container_cgroup::{Cgroup, Driver};
+use container_cgroup::Cgroup;
 use container_io::Io;
 use guest_sandbox::plan::Refused;
 use native_container::{NewContainer, Processes};
 use oci_spec::runtime::LinuxNamespaceType;
+use runtime_options::CgroupDriver;
 
 use super::NewTask;
-use super::cgroup::driver;
 use crate::bundle::Bundle;
 use crate::error::CreateError;
 use crate::host::Host;
@@ -89,11 +89,11 @@ fn set_up(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Waiting, C
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let cgroup = Cgroup::open(
         &host.hierarchies,
-        driver(new.options),
+        new.options.cgroup_driver,
         &bundle.cgroups_path(),
     )?;
     let state = host.records.folder(&host.namespace, &new.id)?;
-    let systemd = driver(new.options) == Driver::Systemd;
+    let systemd = new.options.cgroup_driver == CgroupDriver::Systemd;
     let processes = processes(host, bundle);
     let (id, folder, stdio) = (
         new.id.clone(),

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use container_cgroup::{Cgroup, Driver};
+use container_cgroup::Cgroup;
 use containerd_shim_protos::api::{
     CreateTaskRequest, DeleteRequest, KillRequest, StartRequest, WaitRequest,
 };
@@ -46,6 +46,7 @@ use containerd_shim_protos::types::platform::Platform;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use pod_sandbox::cri::PodConfig;
 use pod_sandbox::files::PodFiles;
+use runtime_options::CgroupDriver;
 use shim_protocol::wire::Message;
 
 use crate::blocking::blocking;
@@ -156,7 +157,9 @@ impl Sandboxes {
         })?;
         let limit = handed_over(bundle)
             .map_err(CreateError::from)?
-            .map_or(self.host.max_containers, |options| options.max_containers);
+            .map_or(self.host.max_containers, |options| {
+                options.handler.max_containers
+            });
         let create = CreateTaskRequest {
             id: id.to_owned(),
             bundle: bundle.display().to_string(),
@@ -348,7 +351,7 @@ impl Sandboxes {
         let data = blocking(move || {
             let cgroup = Cgroup::open(
                 &host.hierarchies,
-                Driver::Cgroupfs,
+                CgroupDriver::Cgroupfs,
                 &pod.config.cgroup_parent,
             )
             .map_err(CreateError::from)?;

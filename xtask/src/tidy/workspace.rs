@@ -94,6 +94,41 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "wasmedge-host",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "containerd-shim-wasmedge-v1",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "shim-protocol",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "container-cgroup",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "installer-protocol",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "node-installer",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-operator",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-host",
         to: "test-guests",
         kind: Kind::Dev,
     },
@@ -194,11 +229,6 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "generate",
-        to: "shim-protocol",
-        kind: Kind::Dev,
-    },
-    Arrow {
-        from: "generate",
         to: "wasmedge-operator",
         kind: Kind::Normal,
     },
@@ -211,6 +241,11 @@ const ARROWS: &[Arrow] = &[
         from: "vm-inside",
         to: "cri-calls",
         kind: Kind::Normal,
+    },
+    Arrow {
+        from: "testbed",
+        to: "runtime-options",
+        kind: Kind::Dev,
     },
     Arrow {
         from: "testbed",

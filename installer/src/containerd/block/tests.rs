@@ -1,7 +1,8 @@
 //! Blocks: added, replaced and removed.
 
 use installer_protocol::Settings;
-use installer_protocol::settings::{Grouping, LogLevel};
+use runtime_options::{Grouping, HandlerOptions, LogLevel};
+use std::num::NonZeroU32;
 
 use super::super::schema;
 use super::*;
@@ -137,9 +138,11 @@ fn default_setting_is_not_a_key() {
         assert!(!plain.contains(key), "{plain}");
     }
     let chosen = Settings {
-        grouping: Grouping::Pod,
-        log_level: LogLevel::Debug,
-        max_containers: Some(9),
+        options: HandlerOptions {
+            grouping: Grouping::Pod,
+            log_level: LogLevel::Debug,
+            max_containers: NonZeroU32::new(9),
+        },
         sandboxer: Sandboxer::Shim,
     };
     let body = handler_body(&handler(chosen), Schema::Two, containerd("2.4.2"));
@@ -186,8 +189,11 @@ fn handler_with_an_options_file_has_no_options_table() {
     let launcher =
         "/opt/wasmedge-runtime/wasmedge/0.1.0-0@1/containerd-shim-wasmedge-v1".to_owned();
     let chosen = Settings {
-        grouping: Grouping::Pod,
-        max_containers: Some(9),
+        options: HandlerOptions {
+            grouping: Grouping::Pod,
+            max_containers: NonZeroU32::new(9),
+            ..HandlerOptions::default()
+        },
         ..Settings::default()
     };
     let body = handler_body(

@@ -1,7 +1,8 @@
 //! Differences between two dumps.
 
 use installer_protocol::Settings;
-use installer_protocol::settings::{LogLevel, Sandboxer};
+use runtime_options::{HandlerOptions, LogLevel, Sandboxer};
+use std::num::NonZeroU32;
 
 use super::*;
 
@@ -38,10 +39,12 @@ fn differences_with(settings: Settings, before: &str, after: &str) -> String {
 #[test]
 fn diff_requires_the_chosen_settings() {
     let chosen = Settings {
-        log_level: LogLevel::Debug,
-        max_containers: Some(9),
+        options: HandlerOptions {
+            log_level: LogLevel::Debug,
+            max_containers: NonZeroU32::new(9),
+            ..HandlerOptions::default()
+        },
         sandboxer: Sandboxer::Shim,
-        ..Settings::default()
     };
     let by_path = OURS.replace("'io.containerd.wasmedge.v1'", "'/opt/x'");
     let handler = by_path.replace(

@@ -1,17 +1,24 @@
 //! Settings of a handler: versions that refuse them, and the lines that they change.
 
-use installer_protocol::settings::LogLevel;
+use runtime_options::{HandlerOptions, LogLevel};
+use std::num::NonZeroU32;
 
 use super::*;
 
 #[test]
 fn unsupported_settings_are_refused_before_anything_is_written() {
     let quiet = Settings {
-        log_level: LogLevel::Error,
+        options: HandlerOptions {
+            log_level: LogLevel::Error,
+            ..HandlerOptions::default()
+        },
         ..Settings::default()
     };
     let few = Settings {
-        max_containers: Some(1),
+        options: HandlerOptions {
+            max_containers: NonZeroU32::new(1),
+            ..HandlerOptions::default()
+        },
         ..Settings::default()
     };
     let shim = Settings {
@@ -75,8 +82,11 @@ fn settings_add_and_remove_only_their_own_lines() {
         let plain = tree.clone();
         let chosen = Handler {
             settings: Settings {
-                log_level: LogLevel::Trace,
-                max_containers: Some(7),
+                options: HandlerOptions {
+                    log_level: LogLevel::Trace,
+                    max_containers: NonZeroU32::new(7),
+                    ..HandlerOptions::default()
+                },
                 ..Settings::default()
             },
             ..handler("wasmedge")

@@ -191,7 +191,7 @@ fn installer_that_never_starts_fails_and_keeps_the_older_version() {
         .unwrap()
         .spec
         .containerd
-        .mode = crate::crd::Mode::InPlace;
+        .mode = crate::crd::ConfigMode::InPlace;
     for _ in 0..40 {
         model.reconcile("wasmedge", usize::MAX);
         model.running().iter().for_each(|job| model.block(job));

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::model::Model;
 use super::steps::{end_all, model, nodes_with_installer};
 use super::*;
-use crate::crd::Mode;
+use crate::crd::ConfigMode;
 
 /// Returns a model with a runtime that selects nodes by a label.
 fn pooled(nodes: usize, rollout: &Value) -> Model {
@@ -41,7 +41,7 @@ fn changed_spec_is_tried_after_older_one_was_refused() {
         .unwrap()
         .spec
         .containerd
-        .mode = Mode::InPlace;
+        .mode = ConfigMode::InPlace;
     end_all(&mut model, Outcome::Refused, Reason::Unsupported, None);
     assert_eq!(
         model.status("wasmedge", "node-00").phase,
@@ -64,7 +64,7 @@ fn job_that_was_not_created_before_spec_change_is_created_with_new_spec_only() {
         .unwrap()
         .spec
         .containerd
-        .mode = Mode::InPlace;
+        .mode = ConfigMode::InPlace;
     // One plan abandons the old name, the next one starts the installer.
     assert!(
         !model
@@ -303,7 +303,7 @@ fn without_preparation_nothing_starts_but_results_and_removals_proceed() {
             .unwrap()
             .spec
             .containerd
-            .mode = Mode::InPlace;
+            .mode = ConfigMode::InPlace;
         model.reconcile("wasmedge", usize::MAX);
         assert_eq!(nodes_with_installer(&model), ["node-00"]);
         slots(&mut model, 4);

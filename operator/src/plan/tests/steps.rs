@@ -101,7 +101,7 @@ fn rollout_stops_at_failure_threshold_and_restarts_with_new_spec() {
         .unwrap()
         .spec
         .containerd
-        .mode = crate::crd::Mode::InPlace;
+        .mode = crate::crd::ConfigMode::InPlace;
     model.settle();
     assert_eq!(model.status("wasmedge", "node-00").phase, Phase::Ready);
 }
@@ -175,7 +175,7 @@ fn node_keeps_label_of_older_version_when_upgrade_fails() {
         .unwrap()
         .spec
         .containerd
-        .mode = crate::crd::Mode::InPlace;
+        .mode = crate::crd::ConfigMode::InPlace;
     model.reconcile("wasmedge", usize::MAX);
     assert!(model.is_labelled("wasmedge", "node-00"));
     end_all(
@@ -204,7 +204,7 @@ fn node_keeps_label_of_older_version_when_upgrade_fails() {
         .unwrap()
         .spec
         .containerd
-        .mode = crate::crd::Mode::DropIn;
+        .mode = crate::crd::ConfigMode::DropIn;
     model.reconcile("wasmedge", usize::MAX);
     end_all(&mut model, Outcome::Broken, Reason::ContainerdRestart, None);
     assert!(!model.is_labelled("wasmedge", "node-00"));
@@ -241,7 +241,7 @@ fn changed_runtime_option_is_rolled_out_like_a_new_version() {
         .unwrap()
         .spec
         .runtime
-        .log_level = crate::crd::LogLevel::Debug;
+        .log_level = runtime_options::LogLevel::Debug;
     model.reconcile("wasmedge", usize::MAX);
     assert_eq!(nodes_with_installer(&model), ["node-00"]);
     assert!(

@@ -44,7 +44,7 @@ impl Machine {
             resources.map(|value| serde_json::from_value(value).unwrap());
         Cgroup::create(
             &self.hierarchies,
-            Driver::Cgroupfs,
+            CgroupDriver::Cgroupfs,
             path,
             resources.as_ref(),
         )

@@ -5,7 +5,9 @@ use containerd_shim_protos::cgroups_v2::metrics::Metrics as MetricsV2;
 
 use super::source::{device, rdma};
 use super::*;
-use crate::{Driver, Hierarchies};
+use runtime_options::CgroupDriver;
+
+use crate::Hierarchies;
 
 /// A container's cgroup with files of controllers.
 struct Scene {
@@ -45,7 +47,7 @@ impl Scene {
 
     fn of(root: tempfile::TempDir) -> Self {
         let hierarchies = Hierarchies::at(root.path()).unwrap();
-        let cgroup = Cgroup::open(&hierarchies, Driver::Cgroupfs, "/pod/c1").unwrap();
+        let cgroup = Cgroup::open(&hierarchies, CgroupDriver::Cgroupfs, "/pod/c1").unwrap();
         Self { root, cgroup }
     }
 

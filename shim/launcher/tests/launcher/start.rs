@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Child;
 
+use runtime_options::{Grouping, LogLevel};
 use shim_protocol::host::HostArguments;
-use shim_protocol::options::{Grouping, LogLevel};
 
 use crate::bundle::{Bundle, eventually, running, socket};
 use crate::killed::{Fate, INPUT, kill_before};

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use super::HostKey;
-use crate::options::{Grouping, LogLevel};
+use runtime_options::{Grouping, LogLevel};
 
 /// The parameters of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::hash;
-use crate::options::Grouping;
+use runtime_options::Grouping;
 
 /// The pod of a container, from the bundle's annotations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

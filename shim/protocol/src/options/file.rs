@@ -11,9 +11,10 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use runtime_options::RuntimeOptions;
 use rustix::fs::OFlags;
 
-use super::{OptionsError, RuntimeOptions};
+use super::{OptionsError, from_toml};
 
 /// The file's name beside the launcher.
 pub const OPTIONS_FILE: &str = "options.toml";
@@ -98,7 +99,7 @@ impl OptionsFile {
         let mut text = String::new();
         file.read_to_string(&mut text)
             .map_err(|error| unreadable(&path, error.to_string()))?;
-        let options = RuntimeOptions::from_toml(&text);
+        let options = from_toml(&text);
         let options = options.map_err(|error| OptionsError::InFile {
             path: path.display().to_string(),
             error: Box::new(error),
@@ -148,7 +149,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
-    use crate::options::CgroupDriver;
+    use runtime_options::CgroupDriver;
 
     #[test]
     fn options_file_is_read_beside_the_launcher_and_copied_to_the_bundle() {
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(
             file.options,
             RuntimeOptions {
-                cgroups: CgroupDriver::Systemd,
+                cgroup_driver: CgroupDriver::Systemd,
                 ..RuntimeOptions::default()
             }
         );

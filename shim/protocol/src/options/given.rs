@@ -1,6 +1,9 @@
 //! The options of a request, and their combination with an options file.
 
-use super::{GENERIC, OptionsError, RUNC, RuntimeOptions, file::OptionsFile, message_name};
+use runtime_options::RuntimeOptions;
+
+use super::file::OptionsFile;
+use super::{GENERIC, OptionsError, RUNC, decode_generic, decode_runc, message_name};
 
 /// The options of a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,10 +28,8 @@ impl Given {
     pub fn decode(type_url: &str, value: &[u8]) -> Result<Self, OptionsError> {
         match message_name(type_url) {
             "" => Ok(Self::Nothing),
-            GENERIC => {
-                Ok(RuntimeOptions::decode_generic(value)?.map_or(Self::Nothing, Self::Table))
-            }
-            RUNC => RuntimeOptions::decode_runc(value).map(Self::Runc),
+            GENERIC => Ok(decode_generic(value)?.map_or(Self::Nothing, Self::Table)),
+            RUNC => decode_runc(value).map(Self::Runc),
             _ => Err(OptionsError::UnknownType {
                 type_url: type_url.to_owned(),
             }),
@@ -78,20 +79,25 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::options::{CgroupDriver, LogLevel};
+    use runtime_options::{CgroupDriver, Grouping, HandlerOptions, LogLevel};
 
     const PLAIN: RuntimeOptions = RuntimeOptions {
-        cgroups: CgroupDriver::Cgroupfs,
-        grouping: crate::options::Grouping::Node,
-        log_level: LogLevel::Info,
-        max_containers: None,
+        cgroup_driver: CgroupDriver::Cgroupfs,
+        handler: HandlerOptions {
+            grouping: Grouping::Node,
+            log_level: LogLevel::Info,
+            max_containers: None,
+        },
     };
     const SYSTEMD: RuntimeOptions = RuntimeOptions {
-        cgroups: CgroupDriver::Systemd,
+        cgroup_driver: CgroupDriver::Systemd,
         ..PLAIN
     };
     const LOUD: RuntimeOptions = RuntimeOptions {
-        log_level: LogLevel::Debug,
+        handler: HandlerOptions {
+            log_level: LogLevel::Debug,
+            ..PLAIN.handler
+        },
         ..PLAIN
     };
 

@@ -8,7 +8,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any as ProtoAny;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
 
 use super::*;
-use crate::options::{CgroupDriver, Grouping, LogLevel, RuntimeOptions};
+use runtime_options::{CgroupDriver, Grouping, HandlerOptions, LogLevel, RuntimeOptions};
 
 struct Recorded {
     by: &'static str,
@@ -19,16 +19,20 @@ struct Recorded {
 }
 
 const NONE: RuntimeOptions = RuntimeOptions {
-    cgroups: CgroupDriver::Cgroupfs,
-    grouping: Grouping::Node,
-    log_level: LogLevel::Info,
-    max_containers: None,
+    cgroup_driver: CgroupDriver::Cgroupfs,
+    handler: HandlerOptions {
+        grouping: Grouping::Node,
+        log_level: LogLevel::Info,
+        max_containers: None,
+    },
 };
 const TABLE: RuntimeOptions = RuntimeOptions {
-    cgroups: CgroupDriver::Cgroupfs,
-    grouping: Grouping::Pod,
-    log_level: LogLevel::Debug,
-    max_containers: NonZeroU32::new(250),
+    cgroup_driver: CgroupDriver::Cgroupfs,
+    handler: HandlerOptions {
+        grouping: Grouping::Pod,
+        log_level: LogLevel::Debug,
+        max_containers: NonZeroU32::new(250),
+    },
 };
 
 fn old(options: Given) -> StartInput {
@@ -243,7 +247,10 @@ fn second_versions() -> Vec<Recorded> {
             input: b"\n@adf198720f4092f680ebc30463ce7dfb85c68323139f6c0d544600476990c712\x12\x06k8s.io\"\x052.4.2*%/run/containerd/\
           containerd.sock.ttrpc2\x1f/run/containerd/containerd.sock:\x19/usr/local/bin/containerdB2\n0\n\x19runtimeoptions\
           .v1.Options\x12\x13\x1a\x11grouping = 'pod'\nJ\x11/run/containerd/s",
-            expected: new(Given::Table(RuntimeOptions { grouping: Grouping::Pod, ..NONE })),
+            expected: new(Given::Table(RuntimeOptions {
+                handler: HandlerOptions { grouping: Grouping::Pod, ..NONE.handler },
+                ..NONE
+            })),
         },
         Recorded {
             by: "2.4.2, ctr",

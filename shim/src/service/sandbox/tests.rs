@@ -1,7 +1,8 @@
 //! The parts of the Sandbox service that need no pod.
 
+use runtime_options::CgroupDriver;
 use serde_json::{Value, json};
-use shim_protocol::options::{CgroupDriver, Given};
+use shim_protocol::options::Given;
 
 use super::*;
 
@@ -57,7 +58,7 @@ fn cgroup_driver_is_derived_from_the_pods_cgroup() {
                 .unwrap()
                 .with_file(None)
                 .unwrap()
-                .cgroups,
+                .cgroup_driver,
             driver,
             "{cgroup_parent}"
         );
@@ -73,6 +74,7 @@ fn sandbox_counts_against_the_limit_of_its_host() {
                 .unwrap()
                 .with_file(None)
                 .unwrap()
+                .handler
                 .max_containers,
             limit
         );

@@ -1,12 +1,14 @@
 //! Handlers that are added, upgraded and removed, and containerd's configuration meanwhile.
 
+use std::num::NonZeroU32;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::layout::Configuration;
-use installer_protocol::settings::{Grouping, LogLevel, OptionValue, Sandboxer};
 use installer_protocol::{ConfigMode, Settings};
 use node_installer::containerd::{
     ConfigError, Handler, Version, WrittenHandler, propose, prove, prove_removal, revert,
 };
+use runtime_options::{Grouping, HandlerOptions, LogLevel, OptionValue, Sandboxer};
 use toml::Value;
 
 use crate::daemon::{Daemon, Tree};
@@ -134,9 +136,11 @@ fn options(handler: &Handler) -> toml::Table {
     }
     let chosen = handler
         .settings
-        .options()
+        .options
+        .table()
         .into_iter()
         .map(|(key, value)| match value {
+            OptionValue::Flag(flag) => (key, Value::from(flag)),
             OptionValue::Word(word) => (key, Value::from(word)),
             OptionValue::Number(number) => (key, Value::from(number)),
         });
@@ -370,9 +374,11 @@ pub(crate) fn options_of_a_handler_are_read_by_containerd(daemon: &Daemon) -> Re
     let plain = handler("wasmedge", "1-aaa");
     let mut record = install(&tree, ConfigMode::Auto, &plain, None)?;
     let all = Settings {
-        grouping: Grouping::Pod,
-        log_level: LogLevel::Debug,
-        max_containers: Some(250),
+        options: HandlerOptions {
+            grouping: Grouping::Pod,
+            log_level: LogLevel::Debug,
+            max_containers: NonZeroU32::new(250),
+        },
         ..Settings::default()
     };
     for settings in [

@@ -2,16 +2,17 @@
 //! launcher.
 
 use std::fs;
+use std::num::NonZeroU32;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use installer_protocol::layout::{Distribution, Layout};
-use installer_protocol::settings::{Grouping, LogLevel};
 use installer_protocol::{ConfigMode, Settings};
 use node_installer::containerd::{self, ConfigFacts, FileChange, Version};
 use node_installer::entry::HandlerEntry;
 use node_installer::node_root::NodePath;
+use runtime_options::{Grouping, HandlerOptions, LogLevel};
 
 use crate::machine_files::MachineFiles;
 use crate::node::{Node, Verdict, tests};
@@ -96,7 +97,10 @@ fn add_table(pods: &Pods, options: &str) -> Result<()> {
 
 fn limited(max_containers: u32) -> Settings {
     Settings {
-        max_containers: Some(max_containers),
+        options: HandlerOptions {
+            max_containers: NonZeroU32::new(max_containers),
+            ..HandlerOptions::default()
+        },
         ..Settings::default()
     }
 }
@@ -122,8 +126,11 @@ fn pod_of_an_installed_handler_has_users_of_its_own(node: &Node) -> Result<Verdi
             pods,
             HANDLER,
             Settings {
-                log_level: LogLevel::Debug,
-                ..limited(100)
+                options: HandlerOptions {
+                    log_level: LogLevel::Debug,
+                    ..HandlerOptions::default()
+                },
+                ..Settings::default()
             },
         )?;
         // kubelet decides by this whether a pod with hostUsers: false may run.
@@ -243,7 +250,10 @@ fn handlers_of_one_runtime_have_options_of_their_own(node: &Node) -> Result<Verd
             pods,
             "wasmedge-pods",
             Settings {
-                grouping: Grouping::Pod,
+                options: HandlerOptions {
+                    grouping: Grouping::Pod,
+                    ..HandlerOptions::default()
+                },
                 ..Settings::default()
             },
         )?;
