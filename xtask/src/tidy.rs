@@ -8,6 +8,7 @@
 //!   crate uses.
 //! - [`examples`]: every example is complete.
 //! - [`documents`]: references in documents exist, and lines have a bounded width.
+//! - [`prose`]: words of comments, messages and documents, headers, and names of constants.
 //! - [`decisions`]: decision records are numbered and have a status.
 
 use std::fmt;
@@ -22,6 +23,7 @@ mod words;
 mod workspace;
 mod examples;
 mod documents;
+mod prose;
 mod decisions;
 
 use tree::Tree;
@@ -82,6 +84,7 @@ pub(crate) fn check() -> Result<Vec<Finding>> {
         workspace.check_unused(&tree)?,
         examples::check(&tree),
         documents::check(&tree),
+        prose::check(&tree),
         decisions::check(&tree),
     ]
     .concat();

@@ -47,7 +47,7 @@ fn too_long(path: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-fn is_test_file(path: &str) -> bool {
+pub(super) fn is_test_file(path: &str) -> bool {
     path.ends_with("tests.rs") || path.split('/').any(|folder| folder == "tests")
 }
 
