@@ -154,7 +154,7 @@ impl FakeNode {
             .count()
     }
 
-    pub(crate) fn host(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
