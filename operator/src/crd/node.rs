@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
     category = "wasmedge",
     status = "WasmRuntimeNodeStatus",
     derive = "PartialEq",
-    doc = "State of a runtime on one node. The operator creates, updates and deletes this object.",
+    doc = "State of a runtime on one node. The operator creates, updates and deletes these \
+           objects.",
     printcolumn = r#"{"name": "Runtime", "type": "string", "jsonPath": ".spec.runtime"}"#,
     printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
     printcolumn = r#"{"name": "Phase", "type": "string", "jsonPath": ".status.phase"}"#,
