@@ -102,9 +102,9 @@ pub(crate) fn fork_sibling(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> i
 }
 
 /// Returns the address at which the C library keeps the calling thread's number. Its own fork
-/// updates the number, clone3 does not: functions that take a thread (such as pthread_getaffinity_np)
-/// would use the number of the process that forked. A kernel without checkpoints does not know the
-/// address; then those functions fail in a forked process.
+/// updates the number, clone3 does not: functions that take a thread (such as
+/// pthread_getaffinity_np) would use the number of the process that forked. A kernel without
+/// checkpoints does not know the address; then those functions fail in a forked process.
 pub fn tid_address() -> Option<u64> {
     let mut address: u64 = 0;
     #[expect(unsafe_code, reason = "no crate here wraps this option of prctl")]

@@ -75,8 +75,8 @@ fn has_cgroup_mount(spec: &Spec) -> bool {
 /// Changes the configuration:
 /// - the root file system's path becomes absolute;
 /// - the host's pid namespace is replaced by a new one. In a pod that shares its processes each
-///   container's configuration names that of the sandbox, and the sandbox is a thread of the host. If
-///   the container is to see the node's processes, the namespace is removed instead;
+///   container's configuration names that of the sandbox, and the sandbox is a thread of the host.
+///   If the container is to see the node's processes, the namespace is removed instead;
 /// - the terminal is removed. libcontainer would make one of its own and send it over a socket, a
 ///   second protocol beside that of guests. So it gets three streams, and the host's terminal is
 ///   mounted at [`CONSOLE`];

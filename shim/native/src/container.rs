@@ -33,8 +33,8 @@ use crate::task::Task;
 
 pub(crate) mod exec;
 
-/// How long a killed process is waited for. It ends in milliseconds, unless it waits for a disk or a
-/// server that does not answer.
+/// How long a killed process is waited for. It ends in milliseconds, unless it waits for a disk or
+/// a server that does not answer.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The parts of a native container.
@@ -55,8 +55,8 @@ pub struct NewContainer {
 }
 
 /// The processes that a container sees if its configuration names the host's pid namespace. The
-/// sandbox of its pod is a thread of the host, so the configuration is the same for a pod that shares
-/// its processes and for one that sees the node's.
+/// sandbox of its pod is a thread of the host, so the configuration is the same for a pod that
+/// shares its processes and for one that sees the node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processes {
     /// Its own.
@@ -108,8 +108,8 @@ impl Home {
 /// milliseconds, or for as long as the container's hooks take.
 ///
 /// # Errors
-/// When the process cannot be set up, or its program cannot be run. Then nothing of the container is
-/// left.
+/// When the process cannot be set up, or its program cannot be run. Then nothing of the container
+/// is left.
 pub fn create(forkers: &Arc<Forkers>, new: NewContainer) -> Result<Container, NativeError> {
     let NewContainer {
         id,

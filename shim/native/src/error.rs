@@ -74,7 +74,8 @@ pub enum NativeError {
         /// libcontainer's error and causes.
         reason: String,
     },
-    /// A part of the container could not be removed: a process that does not end, a cgroup, a folder.
+    /// A part of the container could not be removed: a process that does not end, a cgroup, a
+    /// folder.
     #[error("cannot delete container {id}: {reason}")]
     NotDeleted {
         /// The container.
@@ -93,8 +94,8 @@ pub enum NativeError {
     },
 }
 
-/// The fault of a process's program. It is found before the process is started, or, for a process of
-/// exec, when the kernel refuses to execute the program.
+/// The fault of a process's program. It is found before the process is started, or, for a process
+/// of exec, when the kernel refuses to execute the program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ProgramFault {
     /// The container has no such file (exit code 127 of a shell).

@@ -10,8 +10,8 @@
 //! Every process here is a child of the host: the worker, and what libcontainer forks in it, are
 //! forked as siblings. So the host can wait for the container's process, and that process can ask
 //! the kernel to die with the host. A worker creates one container, or starts one process in a
-//! container, and ends; no process of the runtime stays with a container. Starting and deleting need
-//! no fork and run in the host.
+//! container, and ends; no process of the runtime stays with a container. Starting and deleting
+//! need no fork and run in the host.
 //!
 //! | module | content |
 //! |---|---|

@@ -1,10 +1,10 @@
-//! Reaping of the processes that a task forked beside the container's process, and killing of all of
-//! them if the task failed.
+//! Reaping of the processes that a task forked beside the container's process, and killing of all
+//! of them if the task failed.
 //!
 //! The host has no reaper that waits for any child: it would take exits from waits for a particular
 //! process. So a worker leads a process group, in which libcontainer's intermediate process stays,
-//! while the container's process leaves it. The worker leaves the group before its last reply and is
-//! reaped last: until then its number, which is also the group's, cannot be reused.
+//! while the container's process leaves it. The worker leaves the group before its last reply and
+//! is reaped last: until then its number, which is also the group's, cannot be reused.
 
 use std::collections::HashSet;
 use std::fs;
@@ -38,8 +38,8 @@ fn reap(worker: Pid) {
     let _ = retry_on_intr(|| waitid(WaitId::Pid(worker), WaitIdOptions::EXITED));
 }
 
-/// Kills and reaps the worker of a task that failed, and all that it left. `control` is the inode of
-/// the task's control socket.
+/// Kills and reaps the worker of a task that failed, and all that it left. `control` is the inode
+/// of the task's control socket.
 pub(crate) fn failed_task(worker: u32, task: &Task, control: u64) {
     let Some(worker) = pid_of(worker) else {
         return;
@@ -68,8 +68,8 @@ pub(crate) fn failed_task(worker: u32, task: &Task, control: u64) {
     }
 }
 
-/// Kills the process that the task made, if its worker was killed before it could note the number. A
-/// child that is never reaped keeps its container's pid namespace, and so the container's first
+/// Kills the process that the task made, if its worker was killed before it could note the number.
+/// A child that is never reaped keeps its container's pid namespace, and so the container's first
 /// process, from ending.
 fn kill_unnoted(control: u64) -> io::Result<()> {
     let host = std::process::id();
@@ -132,8 +132,8 @@ fn kill_noted(pid_file: &Path) {
     }
 }
 
-/// Kills and reaps `pid` if it is a child of this process that was not reaped; until then its number
-/// is not reused.
+/// Kills and reaps `pid` if it is a child of this process that was not reaped; until then its
+/// number is not reused.
 fn kill_child(pid: Pid) {
     let looked = retry_on_intr(|| {
         waitid(

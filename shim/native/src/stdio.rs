@@ -74,8 +74,8 @@ impl Stdio {
 
 impl Streams {
     /// Makes the process's user the owner of pipes and terminals: many images open `/dev/stdout`
-    /// anew, which the kernel allows only to the owner of a pipe. A failure is only logged: some file
-    /// systems have no owners.
+    /// anew, which the kernel allows only to the owner of a pipe. A failure is only logged: some
+    /// file systems have no owners.
     pub(crate) fn give_to(&self, owner: u32) {
         if owner == 0 {
             return;
@@ -93,7 +93,8 @@ impl Streams {
     }
 }
 
-/// Returns the user of `process` as the host sees it: mapped, if the container has a user namespace.
+/// Returns the user of `process` as the host sees it: mapped, if the container has a user
+/// namespace.
 pub(crate) fn host_user(spec: &Spec, process: &Process) -> u32 {
     let user = process.user().uid();
     let mappings = spec

@@ -75,7 +75,8 @@ const TESTS: &[(&str, Test)] = &[
     ("container_dies_with_its_host", hosts::dies_with_its_host),
     ("container_that_waits_for_its_start_dies_with_its_host", hosts::waiting_dies_with_its_host),
     ("forker_holds_nothing_of_its_host", hosts::forker_holds_nothing),
-    ("host_without_descriptors_fails_creation_at_any_step_and_leaves_nothing", hosts::lack_of_descriptors),
+    ("host_without_descriptors_fails_creation_at_any_step_and_leaves_nothing",
+    hosts::lack_of_descriptors),
     ("lost_forker_is_replaced_and_losing_both_harms_no_existing_container",
     hosts::lost_forker),
 ];

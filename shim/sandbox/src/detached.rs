@@ -10,8 +10,8 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
-/// Makes a file system of this type, with parameters for fsconfig(2) (one without a value is a flag)
-/// and the attributes `MOUNT_ATTR_*` of its mount.
+/// Makes a file system of this type, with parameters for fsconfig(2) (one without a value is a
+/// flag) and the attributes `MOUNT_ATTR_*` of its mount.
 pub(crate) fn make<'a>(
     fs_type: &str,
     parameters: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,

@@ -183,8 +183,8 @@ impl Guest {
         self.pid
     }
 
-    /// Returns a handle that is readable when it has ended; its exit status is read with waitid(2) and
-    /// `P_PIDFD`.
+    /// Returns a handle that is readable when it has ended; its exit status is read with waitid(2)
+    /// and `P_PIDFD`.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }

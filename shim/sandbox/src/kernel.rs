@@ -42,9 +42,9 @@ pub(crate) fn random() -> io::Result<u64> {
 }
 
 /// Forks a sibling of the calling process, which has one thread and may be under filters behind a
-/// gate: the one fork that passes there. The new process is in the pid namespace that the caller has
-/// chosen for its children. Returns its number, or none in the new process. `tid_address` was read
-/// before there were filters.
+/// gate: the one fork that passes there. The new process is in the pid namespace that the caller
+/// has chosen for its children. Returns its number, or none in the new process. `tid_address` was
+/// read before there were filters.
 pub(crate) fn fork_behind_gate(pass: Pass, tid_address: Option<u64>) -> io::Result<Option<u32>> {
     let (none, child_tid) = (0_u64, tid_address.unwrap_or(0));
     // The order of the last two is the architecture's.

@@ -42,8 +42,8 @@ pub(crate) fn send_with(
     write_all(socket, &bytes[written..])
 }
 
-/// The part of a process's next reply that has arrived. A reply is a length, that many bytes, and at
-/// most one descriptor. No call here blocks.
+/// The part of a process's next reply that has arrived. A reply is a length, that many bytes, and
+/// at most one descriptor. No call here blocks.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     bytes: Vec<u8>,
@@ -58,8 +58,8 @@ impl Inbox {
     const MAX_CHUNK: usize = 4096;
     const LENGTH: usize = 8;
 
-    /// Reads what has arrived; returns none while the reply is not complete. `UnexpectedEof` when the
-    /// other end is closed.
+    /// Reads what has arrived; returns none while the reply is not complete. `UnexpectedEof` when
+    /// the other end is closed.
     pub(crate) fn receive(&mut self, socket: impl AsFd) -> io::Result<Option<Arrived>> {
         loop {
             let expected = match self.bytes.get(..Self::LENGTH) {

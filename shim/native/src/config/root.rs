@@ -1,5 +1,5 @@
-//! Checks of a container's root file system. libcontainer (0.7) makes and removes some files by path
-//! before it enters the root: if a folder on the way were a link, it would do so on the node.
+//! Checks of a container's root file system. libcontainer (0.7) makes and removes some files by
+//! path before it enters the root: if a folder on the way were a link, it would do so on the node.
 
 use std::path::{Component, Path, PathBuf};
 

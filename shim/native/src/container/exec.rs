@@ -53,8 +53,9 @@ impl ExecProcess {
 }
 
 impl Container {
-    /// Describes a further process for this container, with the user, variables, folder, capabilities
-    /// and limits of `process`, confined as the container is. [`Exec::start`] starts it.
+    /// Describes a further process for this container, with the user, variables, folder,
+    /// capabilities and limits of `process`, confined as the container is. [`Exec::start`] starts
+    /// it.
     pub fn exec(&self, process: Process, stdio: Stdio) -> Exec {
         let number = self.execs.fetch_add(1, Ordering::Relaxed);
         let folder = self.home.0.join(format!("exec-{number}"));
@@ -100,8 +101,8 @@ impl Exec {
             process,
             stdio,
         } = self;
-        // libcontainer leaves a socket beside the container's state. With a copy of the state in the
-        // process's folder, the socket is removed with that folder.
+        // libcontainer leaves a socket beside the container's state. With a copy of the state in
+        // the process's folder, the socket is removed with that folder.
         let copy = folder.join(&id);
         copy_state(&home, &id, &copy)?;
         let container = Libcontainer::load(copy).map_err(|error| setup(&id, chain(&error)))?;

@@ -1,9 +1,9 @@
 //! Confinement of a process of exec, as that of its container.
 //!
 //! libcontainer (0.7) loads no system call filter for such a process. Without no_new_privs only a
-//! process with CAP_SYS_ADMIN may load one, which libcontainer has dropped before this code runs. So
-//! libcontainer gets that capability, and the one to drop capabilities, in the process's sets, and
-//! both are dropped right after the filter is loaded.
+//! process with CAP_SYS_ADMIN may load one, which libcontainer has dropped before this code runs.
+//! So libcontainer gets that capability, and the one to drop capabilities, in the process's sets,
+//! and both are dropped right after the filter is loaded.
 
 use failures::chain;
 use libcontainer::capabilities::drop_privileges;
@@ -17,7 +17,8 @@ use crate::error::ProgramFault;
 #[derive(Debug, Clone)]
 pub(super) struct Confinement {
     filter: LinuxSeccomp,
-    /// The capabilities that stay once the filter is loaded; none if the others are dropped already.
+    /// The capabilities that stay once the filter is loaded; none if the others are dropped
+    /// already.
     capabilities: Option<LinuxCapabilities>,
 }
 

@@ -1,5 +1,5 @@
-//! The last steps inside the container's process, after libcontainer has set up its namespaces, root
-//! and user.
+//! The last steps inside the container's process, after libcontainer has set up its namespaces,
+//! root and user.
 //!
 //! libcontainer calls `validate` and `setup_envs` while the process is being created and `exec`
 //! once it is started, in one process.
@@ -116,8 +116,8 @@ impl LibcontainerExecutor for Executor {
         }
         reset_signals();
         // Kept over the execve, except by a program that is set-uid or has capabilities of its own.
-        // If such a program runs, or the container's filter does not allow this, the containers of a
-        // lost host are killed through their cgroups.
+        // If such a program runs, or the container's filter does not allow this, the containers of
+        // a lost host are killed through their cgroups.
         let _ = set_parent_process_death_signal(Some(Signal::KILL));
         if reporter.is_host_gone() {
             return Err(invalid("the host ended meanwhile".to_owned()));

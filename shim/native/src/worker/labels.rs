@@ -1,7 +1,7 @@
 //! The SELinux label of a program, set through the node's `/proc`.
 //!
-//! libcontainer (0.7) sets none. The container's own `/proc` must not be used: a container can cover
-//! it with links to other files, to which the label would be written.
+//! libcontainer (0.7) sets none. The container's own `/proc` must not be used: a container can
+//! cover it with links to other files, to which the label would be written.
 
 use std::fs::File;
 use std::io;
@@ -44,8 +44,8 @@ impl Labels {
         Ok(Self(selinux.transpose()?))
     }
 
-    /// Sets the label of the next program of this process, and closes the node's `/proc`. Runs in the
-    /// container.
+    /// Sets the label of the next program of this process, and closes the node's `/proc`. Runs in
+    /// the container.
     pub(super) fn set(self) -> Result<(), ProgramFault> {
         let Some(Selinux { label, proc }) = self.0 else {
             return Ok(());

@@ -106,8 +106,8 @@ fn lose_forkers() -> Result<()> {
     Ok(())
 }
 
-/// Kills the first forkers that live, and waits until they have ended, which their host is to notice
-/// by itself.
+/// Kills the first forkers that live, and waits until they have ended, which their host is to
+/// notice by itself.
 fn kill_forkers(count: usize) -> Result<()> {
     let forkers = children()?
         .into_iter()

@@ -14,8 +14,8 @@ use super::messages::NativeProgram;
 
 /// The exit code of a shell for a program that it cannot execute.
 const NOT_EXECUTABLE: u8 = 126;
-/// The folders in which a program without a slash is looked up if its environment has no `PATH`: the
-/// usual ones of images.
+/// The folders in which a program without a slash is looked up if its environment has no `PATH`:
+/// the usual ones of images.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program that exists and may be executed.

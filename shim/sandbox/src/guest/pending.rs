@@ -184,8 +184,8 @@ impl Pending {
         SandboxError::Cancelled { name }
     }
 
-    /// Takes the context of a `/proc`. A container's first process sends it once, before anything of
-    /// its guest is read.
+    /// Takes the context of a `/proc`. A container's first process sends it once, before anything
+    /// of its guest is read.
     fn entered(&mut self, context: Option<OwnedFd>) {
         let proc = self.proc.take();
         if let (Some(context), Some(proc)) = (context, proc) {

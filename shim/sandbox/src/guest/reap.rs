@@ -34,7 +34,8 @@ pub(super) struct ChildGuard {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KillScope {
     Process,
-    /// Also those in its group, which it forked and did not report: this process is their parent too.
+    /// Also those in its group, which it forked and did not report: this process is their parent
+    /// too.
     Group,
 }
 
@@ -64,8 +65,8 @@ impl ChildGuard {
         self.take()
     }
 
-    /// Waits a moment for a process that is about to end by itself. One that takes longer is reaped by
-    /// a later call.
+    /// Waits a moment for a process that is about to end by itself. One that takes longer is reaped
+    /// by a later call.
     pub(super) fn leave(mut self) {
         let child = self.take();
         wait_for(&child, LEAVE_TIMEOUT);

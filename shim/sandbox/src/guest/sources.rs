@@ -19,8 +19,8 @@ use crate::wire::WireFd;
 
 /// Returns the `CLONE_NEW*` of the namespaces that a container's first process is forked with.
 ///
-/// Not the cgroup namespace: its root is the cgroup of the process when it is made, and on version 1
-/// the process joins its cgroup later.
+/// Not the cgroup namespace: its root is the cgroup of the process when it is made, and on version
+/// 1 the process joins its cgroup later.
 pub(super) fn namespaces_to_make(namespaces: &Namespaces) -> u64 {
     let Namespaces {
         net,

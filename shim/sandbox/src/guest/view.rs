@@ -39,7 +39,8 @@ impl View {
         Self(Mutex::new(State::Context(context, proc)))
     }
 
-    /// Returns the mount namespace in which it is mounted, after making it if this is the first use.
+    /// Returns the mount namespace in which it is mounted, after making it if this is the first
+    /// use.
     pub(super) fn namespace(&self, zygote: &Zygote, name: &str) -> Result<WireFd, SandboxError> {
         let mut state = failures::lock_ignoring_poison(&self.0);
         let step = || format!("refer to the /proc of {name}");
