@@ -1,6 +1,6 @@
 //! A pod's namespaces, held by a thread in place of a pause process.
 //!
-//! containerd lets a runtime run a container for the pod itself, whose only use is to keep the
+//! containerd lets a runtime run a container for the pod itself, only to keep the
 //! namespaces that the pod's containers share: its network, its System V and POSIX IPC, its host
 //! name. A namespace lives as long as any thread is in it, so one parked thread of the node host is
 //! enough: no process, no binary, no root file system. containerd and Kubernetes read
