@@ -83,7 +83,7 @@ fn a_trap_is_exit_code_134(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod_of("traps", PROBE, &["trap"]))?;
     ensure!(
         namespace.cluster.end_of(&namespace.name, "traps")? == End::Failed,
-        "a pod whose guest traps has succeeded"
+        "a pod with a guest that traps has succeeded"
     );
     let pod = namespace.get("pod/traps")?.context("the pod is gone")?;
     let code = &pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];

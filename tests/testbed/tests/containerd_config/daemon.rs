@@ -76,7 +76,7 @@ impl Daemon {
         let main = folder
             .join("config.toml")
             .to_str()
-            .context("a folder whose name is text")?
+            .context("the folder's name is not UTF-8")?
             .to_owned();
         let tree = Tree {
             daemon: self,

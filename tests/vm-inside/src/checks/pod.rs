@@ -185,8 +185,8 @@ fn add_network() -> Result<()> {
     fs::write(format!("{NETWORKS}/10-pods.conflist"), NETWORK).context("write the network")
 }
 
-/// Runs a guest in a pod with a user namespace. Checks whose the guest is, and that the options
-/// file decides who sets up its cgroup. Returns the guest's id.
+/// Runs a guest in a pod with a user namespace. Checks the guest's user ids, and that the options
+/// file decides its cgroup driver. Returns the guest's id.
 fn look_at_users(
     driver: Driver,
     cri: &Cri<'_, Containerd>,
