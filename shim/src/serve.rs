@@ -7,7 +7,6 @@
 use std::io::Write as _;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -134,17 +133,6 @@ fn listener() -> UnixListener {
     UnixListener::from(unsafe { OwnedFd::from_raw_fd(SOCKET_FD) })
 }
 
-/// Returns the launcher of this process's bundle, which the loader's path shows: the command line
-/// is `lib/ld-… bin/wasmedge-host`.
-fn launcher() -> Result<PathBuf> {
-    let loader = std::fs::read_link("/proc/self/exe").context("read /proc/self/exe")?;
-    let root = loader
-        .parent()
-        .and_then(Path::parent)
-        .with_context(|| format!("{} is not in a runtime bundle", loader.display()))?;
-    Ok(root.join("bin/containerd-shim-wasmedge-v1"))
-}
-
 async fn host(
     arguments: HostArguments,
     listener: UnixListener,
@@ -152,6 +140,7 @@ async fn host(
     logs: Logs,
 ) -> Result<()> {
     let HostArguments {
+        launcher,
         namespace,
         address,
         key,
@@ -176,7 +165,7 @@ async fn host(
         kernel_features: KernelFeatures::read(),
         filters: FilterCache::new()
             .context("make the system call filter that every guest is under")?,
-        launcher: launcher().context("find the launcher of this runtime bundle")?,
+        launcher,
         max_containers,
         place: HostFiles::from_socket(&socket, key),
         socket,

@@ -3,9 +3,9 @@
 //! The host runs on the loader and C library of its own bundle, found beside this executable, so
 //! that a bundle works on any distribution and wherever it is unpacked.
 
-use std::fs;
-use std::io::{PipeReader, Read as _};
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::io::{self, PipeReader, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsmount, fsopen,
+};
 use shim_protocol::host::{HostArguments, READY, SOCKET_FD};
 
 /// The environment variables that a host needs from containerd. No others are passed on, least of
@@ -36,6 +41,7 @@ const MAX_ERROR_TEXT: usize = 8 << 10;
 #[derive(Debug)]
 pub(crate) struct Bundle {
     root: PathBuf,
+    launcher: PathBuf,
 }
 
 impl Bundle {
@@ -46,7 +52,12 @@ impl Bundle {
             root: root
                 .with_context(|| format!("{} is not in a runtime bundle", executable.display()))?
                 .to_owned(),
+            launcher: executable,
         })
+    }
+
+    pub(crate) fn launcher(&self) -> &Path {
+        &self.launcher
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -58,7 +69,7 @@ impl Bundle {
     ///
     /// # Errors
     /// If a file of the bundle is missing.
-    pub(crate) fn host(&self) -> Result<Command> {
+    pub(crate) fn host(&self) -> Result<HostCommand> {
         let (host, libraries) = (self.root.join("bin/wasmedge-host"), self.root.join("lib"));
         let loader = libraries.join(LOADER);
         for file in [&host, &loader] {
@@ -70,7 +81,9 @@ impl Bundle {
                 );
             }
         }
-        let mut command = Command::new(loader);
+        let folder = read_only_copy(&loader)
+            .with_context(|| format!("copy {} to a read-only file system", loader.display()))?;
+        let mut command = Command::new(format!("/proc/self/fd/{}/{LOADER}", folder.as_raw_fd()));
         command
             .arg("--inhibit-cache")
             .arg("--argv0")
@@ -78,8 +91,40 @@ impl Bundle {
             .arg("--library-path")
             .arg(libraries)
             .arg(host);
-        Ok(command)
+        Ok(HostCommand {
+            command,
+            _folder: folder,
+        })
     }
+}
+
+/// The command that starts a host.
+#[derive(Debug)]
+pub(crate) struct HostCommand {
+    command: Command,
+    /// Open until the host is started: the path of its executable leads through it.
+    _folder: OwnedFd,
+}
+
+/// Copies the loader to a read-only file system in memory, and returns the folder that holds it.
+///
+/// The host and every process that it forks have this copy as their executable. A program in a pod
+/// can open that file through `/proc/PID/exe`, and must not be able to change what runs on the node.
+fn read_only_copy(loader: &Path) -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let folder = fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let copy = openat(&folder, LOADER, flags, Mode::from_raw_mode(0o755))?;
+    io::copy(&mut File::open(loader)?, &mut File::from(copy))?;
+    fsconfig_set_flag(context.as_fd(), "ro")?;
+    fsconfig_reconfigure(context.as_fd())?;
+    // Not the number that the host's socket gets.
+    Ok(fcntl_dupfd_cloexec(&folder, SOCKET_FD + 1)?)
 }
 
 /// Runs `command`, which [`Bundle::host`] made, as a host with these arguments on the socket
@@ -88,10 +133,14 @@ impl Bundle {
 /// The host stays in containerd's control group, as shims do: containerd's service leaves them
 /// running when it is stopped.
 pub(crate) fn spawn(
-    mut command: Command,
+    command: HostCommand,
     arguments: &HostArguments,
     listener: UnixListener,
 ) -> Result<()> {
+    let HostCommand {
+        mut command,
+        _folder,
+    } = command;
     command.args(arguments.to_args());
     command.env_clear();
     command.envs(
@@ -162,6 +211,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = Bundle {
             root: folder.path().to_owned(),
+            launcher: PathBuf::new(),
         }
         .host()
         .unwrap_err()

@@ -106,6 +106,7 @@ fn spawn(
     let command = bundle.host()?;
     let (socket, listener) = locked.listen()?;
     let arguments = HostArguments {
+        launcher: bundle.launcher().to_owned(),
         namespace: flags.namespace.clone(),
         address: flags.address.clone(),
         id: flags.id.clone(),

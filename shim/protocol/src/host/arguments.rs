@@ -10,6 +10,8 @@ use runtime_options::{Grouping, LogLevel};
 /// The parameters of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostArguments {
+    /// The launcher's path in its runtime bundle.
+    pub launcher: PathBuf,
     /// containerd's namespace.
     pub namespace: String,
     /// containerd's own socket.
@@ -43,6 +45,7 @@ pub enum ArgumentsError {
     Value(&'static str),
 }
 
+const LAUNCHER: &str = "--launcher";
 const NAMESPACE: &str = "-namespace";
 const ADDRESS: &str = "-address";
 const ID: &str = "-id";
@@ -56,6 +59,7 @@ impl HostArguments {
     /// Returns the arguments, without the program's name.
     pub fn to_args(&self) -> Vec<OsString> {
         let Self {
+            launcher,
             namespace,
             address,
             id,
@@ -66,7 +70,7 @@ impl HostArguments {
             max_containers,
         } = self;
         let most = max_containers.map(|most| most.to_string());
-        let pairs: [(&str, &OsStr); 7] = [
+        let pairs: [(&str, &OsStr); 8] = [
             (NAMESPACE, namespace.as_ref()),
             (ADDRESS, address.as_ref()),
             (ID, id.as_ref()),
@@ -74,6 +78,7 @@ impl HostArguments {
             (SOCKET, socket.as_os_str()),
             (GROUPING, grouping.as_str().as_ref()),
             (LOG_LEVEL, log_level.as_str().as_ref()),
+            (LAUNCHER, launcher.as_os_str()),
         ];
         let limit = most
             .as_deref()
@@ -94,6 +99,7 @@ impl HostArguments {
         let mut args = args.into_iter();
         while let Some(name) = args.next() {
             let known = [
+                LAUNCHER,
                 NAMESPACE,
                 ADDRESS,
                 ID,
@@ -110,6 +116,7 @@ impl HostArguments {
                 .push((known, args.next().ok_or(ArgumentsError::Value(known))?));
         }
         Ok(Self {
+            launcher: PathBuf::from(given.value(LAUNCHER)?),
             namespace: given.text(NAMESPACE, |text| Some(text.to_owned()))?,
             address: given.text(ADDRESS, |text| Some(text.to_owned()))?,
             id: given.text(ID, |text| Some(text.to_owned()))?,
@@ -155,6 +162,7 @@ mod tests {
 
     fn arguments() -> HostArguments {
         HostArguments {
+            launcher: PathBuf::from("/opt/bundle/bin/launcher"),
             namespace: "k8s.io".to_owned(),
             address: "/run/containerd/containerd.sock".to_owned(),
             id: "-debug".to_owned(),
@@ -191,7 +199,7 @@ mod tests {
         args[7] = OsString::from("../../key");
         assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(KEY)));
         let mut args = arguments().to_args();
-        args[15] = OsString::from("0");
+        args[17] = OsString::from("0");
         assert_eq!(
             HostArguments::parse(args),
             Err(ArgumentsError::Value(MAX_CONTAINERS))

@@ -1,6 +1,8 @@
 //! Attacks on exec: a guest, an image or a program in the container prepares files or processes for
 //! the next process that is started there.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +20,7 @@ tests![
     masked_files_are_the_null_device_after_a_guest_replaced_its_own,
     process_of_exec_is_confined_before_a_program_can_attach_to_it,
     exec_returns_while_a_program_stops_every_process_of_the_container,
+    executable_of_the_host_cannot_be_written_from_a_pod,
 ];
 
 /// A kernel parameter of the node: a write to it gives root on the node.
@@ -276,6 +279,33 @@ fn exec_returns_while_a_program_stops_every_process_of_the_container(
         }
         Ok(())
     })?;
+    node.kill_and_delete(task)?;
+    Ok(Verdict::Holds)
+}
+
+fn executable_of_the_host_cannot_be_written_from_a_pod(node: &Node) -> Result<Verdict> {
+    let container = node.mixed(&["sleep", "600"])?;
+    let task = container.flag("--cap-add").flag("CAP_SYS_PTRACE").start()?;
+    // The guest's process is forked by the host, so its executable is the host's.
+    let executable = node.machine().of(task.pid()?, "exe");
+    let error = OpenOptions::new()
+        .append(true)
+        .open(executable)
+        .err()
+        .context("the executable can be opened for writing")?;
+    ensure!(
+        error.kind() == ErrorKind::ReadOnlyFilesystem,
+        "the executable of a guest's process: {error}"
+    );
+    let finished = task
+        .exec("attacker", &["/native", "open", "/proc/1/exe"])
+        .run()?;
+    ensure!(
+        finished.code == 1 && finished.stderr.contains("Read-only file system"),
+        "a program in the pod: {} {:?}",
+        finished.code,
+        finished.stderr
+    );
     node.kill_and_delete(task)?;
     Ok(Verdict::Holds)
 }
