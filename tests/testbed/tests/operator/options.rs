@@ -14,6 +14,7 @@ use crate::runtimes::{NAME, pod, runtime, sleeper};
 tests![
     changed_option_restarts_containerd_and_leaves_pods_running,
     sandboxer_can_be_changed_and_pods_of_both_kinds_keep_running,
+    pod_with_a_user_namespace_runs_on_an_installed_node,
 ];
 
 /// Reads the options of the runtime's handler: from the file beside the launcher that containerd
@@ -181,4 +182,37 @@ fn wait_for_event_with(fixture: &Fixture, pod: &str, text: &str) -> Result<()> {
         published,
         || fixture.cluster.evidence(Some(NAMESPACE)),
     )
+}
+
+fn pod_with_a_user_namespace_runs_on_an_installed_node(fixture: &Fixture) -> Result<()> {
+    let node = fixture.first();
+    fixture.pool(node, "wasm")?;
+    fixture.apply(&runtime(&json!({})))?;
+    fixture.up_to_date(NAME, 1)?;
+    let mut pod = sleeper("users", NAME, None);
+    pod["spec"]["hostUsers"] = json!(false);
+    fixture.apply(&pod)?;
+    let container = fixture.running("users")?;
+    let tasks = fixture
+        .cluster
+        .in_node(node, &["ctr", "--namespace", "k8s.io", "tasks", "list"])
+        .text()?;
+    let pid = tasks
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .find(|words| words.first().is_some_and(|id| container.ends_with(id)))
+        .and_then(|words| words.get(1).copied())
+        .with_context(|| format!("{container} is not in {tasks}"))?;
+    let map = fixture
+        .cluster
+        .in_node(node, &["cat", &format!("/proc/{pid}/uid_map")])
+        .text()?;
+    let first = map.split_whitespace().nth(1).map(str::parse::<u32>);
+    ensure!(
+        first
+            .as_ref()
+            .is_some_and(|first| first.as_ref().is_ok_and(|first| *first >= 1 << 16)),
+        "root of the pod is root of the node: {map}"
+    );
+    Ok(())
 }
