@@ -39,7 +39,7 @@ use crate::process::{self, Process};
 use crate::program::{DigestReport, GuestProgram};
 use crate::streams::{self, for_guest};
 use crate::task::{Body, GuestBody, Task};
-use crate::wait::{CREATE_SETUP_TIMEOUT, until_ready};
+use crate::wait::{CREATE_SETUP_TIMEOUT, setup_permit, until_ready};
 use crate::wasi::WasiContext;
 use crate::workload::hints::{Hint, Key};
 use crate::workload::image::wasm_layer;
@@ -117,6 +117,12 @@ async fn make(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, Cr
 /// Creates a container of a workload.
 async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Task, CreateError> {
     let (id, bundle) = (new.id.clone(), Arc::new(bundle));
+    // Held until the end: a set-up that blocks on a volume's file system takes a thread, and a pod
+    // must not take the threads that other pods need.
+    let _permit = match sandbox_of(host, &bundle) {
+        Some(sandbox) => Some(setup_permit(&sandbox.setups, &id, std::future::pending()).await?),
+        None => None,
+    };
     let in_prepare = Arc::clone(&bundle);
     let key = Key::of(&new.rootfs, bundle.command());
     let hint = host.hints.get(key.as_ref(), bundle.command());
@@ -154,6 +160,11 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     // Completing the container, or undoing it, may block.
     let ready = until_ready(*pending, CREATE_SETUP_TIMEOUT, std::future::pending()).await;
     blocking(host, move |_| guest.complete(ready)).await
+}
+
+/// Returns the sandbox of the container's pod; none if CRI does not create it.
+fn sandbox_of(host: &Host, bundle: &Bundle) -> Option<Arc<Task>> {
+    host.task(bundle.sandbox()?).ok()
 }
 
 /// Runs `work` in a thread that may block.
@@ -254,7 +265,7 @@ fn set_up(
     workload: Result<Workload, CreateError>,
 ) -> Result<Requested, CreateError> {
     let Prepared { new, root, forked } = prepared;
-    let sandbox = bundle.sandbox().and_then(|sandbox| host.task(sandbox).ok());
+    let sandbox = sandbox_of(host, &bundle);
     match workload? {
         Workload::Guest(guest) => {
             let forked = forked.unwrap_or_else(|| fork_guest(host, &bundle, &new))?;

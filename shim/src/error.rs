@@ -139,12 +139,12 @@ pub(crate) enum CreateError {
          replacement gets a new host"
     )]
     Ending,
-    /// Too many exec processes are set up in the pod at once.
+    /// Too many processes are set up in the pod at once.
     #[error(
-        "container {id}: {limit} processes of exec are being set up in its pod, which is the \
-         maximum: does something in the pod stop them, or does a file system not answer?"
+        "container {id}: {limit} processes are being set up in its pod, which is the maximum: does \
+         something in the pod stop them, or does a file system not answer?"
     )]
-    ExecBusy {
+    SetupsBusy {
         /// The container's id.
         id: String,
         /// The maximum.
@@ -191,7 +191,7 @@ impl CreateError {
             Self::Descriptors(_)
             | Self::OutOfMemory { .. }
             | Self::Full { .. }
-            | Self::ExecBusy { .. } => Code::RESOURCE_EXHAUSTED,
+            | Self::SetupsBusy { .. } => Code::RESOURCE_EXHAUSTED,
             Self::Draining
             | Self::Ending
             | Self::Sandbox(SandboxError::Spawn(SpawnError::Lost(_) | SpawnError::Ended(_)))
@@ -476,7 +476,7 @@ mod tests {
                 Code::RESOURCE_EXHAUSTED,
             ),
             (
-                CreateError::ExecBusy { id: id(), limit: 1 }.into(),
+                CreateError::SetupsBusy { id: id(), limit: 1 }.into(),
                 Code::RESOURCE_EXHAUSTED,
             ),
             (CreateError::Cancelled { id: id() }.into(), Code::CANCELLED),

@@ -10,7 +10,6 @@ use guest_sandbox::plan::{self, ProcessPlan};
 use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending, SandboxError, WireFd};
 use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::blocking::blocking;
 use crate::engine::Wasm;
@@ -20,8 +19,8 @@ use crate::lookup::{self, LookupOwner};
 use crate::process;
 use crate::program::{DigestReport, GuestProgram};
 use crate::streams::{self, for_guest, for_native};
-use crate::task::{Body, GuestBody, MAX_EXEC_SETUPS, Task, TaskExec};
-use crate::wait::{EXEC_SETUP_TIMEOUT, until_ready};
+use crate::task::{Body, GuestBody, Task, TaskExec};
+use crate::wait::{EXEC_SETUP_TIMEOUT, setup_permit, until_ready};
 use crate::wasi::WasiContext;
 use crate::workload::{self, CommandLine, Entrypoint, Workload};
 
@@ -46,7 +45,7 @@ pub(crate) async fn start(
     cancelled: impl Future<Output = ()>,
 ) -> Result<Started, TaskError> {
     tokio::pin!(cancelled);
-    let _permit = permit(task, cancelled.as_mut()).await?;
+    let _permit = setup_permit(&task.setups, &task.id, cancelled.as_mut()).await?;
     let (in_host, in_task, this) = (Arc::clone(host), Arc::clone(task), Arc::clone(exec));
     match &task.body {
         Body::Guest(body) => {
@@ -62,21 +61,6 @@ pub(crate) async fn start(
         Body::Pod(_) => Err(TaskError::NoProcess {
             id: task.id.clone(),
         }),
-    }
-}
-
-/// Waits for a permit to set up a process.
-async fn permit(
-    task: &Task,
-    cancelled: impl Future<Output = ()>,
-) -> Result<OwnedSemaphorePermit, CreateError> {
-    let permit = Arc::clone(&task.exec_setups).acquire_owned();
-    let id = || task.id.clone();
-    tokio::select! {
-        permit = permit => permit.map_err(|error| CreateError::Panicked(error.to_string())),
-        () = tokio::time::sleep(EXEC_SETUP_TIMEOUT) => Err(CreateError::ExecBusy { id: id(),
-        limit: MAX_EXEC_SETUPS }),
-        () = cancelled => Err(CreateError::Cancelled { id: id() }),
     }
 }
 

@@ -17,9 +17,9 @@ use crate::error::TaskError;
 use crate::process::Process;
 use crate::workload::GuestModule;
 
-/// Maximum number of exec processes that are set up at the same time in one pod. A set-up blocks on
-/// the pod's own file systems and limits; further set-ups wait without a thread.
-pub(crate) const MAX_EXEC_SETUPS: usize = 16;
+/// Maximum number of containers and exec processes that are set up at the same time in one pod. A
+/// set-up blocks on the pod's own file systems and limits; further set-ups wait without a thread.
+pub(crate) const MAX_SETUPS: usize = 16;
 
 /// A container.
 pub(crate) struct Task {
@@ -42,8 +42,9 @@ pub(crate) struct Task {
     /// Each Kill holds it for reading until its response is sent, and Delete for writing:
     /// containerd closes the connection once a task is deleted, and its own Kill would fail.
     pub(crate) kills: Arc<RwLock<()>>,
-    /// One permit for each exec process that is set up. All containers of a pod share them.
-    pub(crate) exec_setups: Arc<Semaphore>,
+    /// One permit for each container and each exec process that is set up. All containers of a pod
+    /// share them.
+    pub(crate) setups: Arc<Semaphore>,
     execs: Mutex<HashMap<String, Arc<TaskExec>>>,
 }
 
@@ -114,7 +115,7 @@ impl Task {
             Arc::default(),
             Mutex::default(),
         );
-        let exec_setups = Arc::new(Semaphore::new(MAX_EXEC_SETUPS));
+        let setups = Arc::new(Semaphore::new(MAX_SETUPS));
         Self {
             id,
             bundle,
@@ -125,22 +126,19 @@ impl Task {
             sandbox,
             oom_kills,
             kills,
-            exec_setups,
+            setups,
             execs,
         }
     }
 
-    /// Joins the pod of `sandbox`: the task shares its permits for exec set-ups.
+    /// Joins the pod of `sandbox`: the task shares its permits for set-ups.
     #[must_use]
     pub(crate) fn of_pod(self, sandbox: Option<&Self>) -> Self {
-        let exec_setups = sandbox.map_or_else(
-            || Arc::clone(&self.exec_setups),
-            |sandbox| Arc::clone(&sandbox.exec_setups),
+        let setups = sandbox.map_or_else(
+            || Arc::clone(&self.setups),
+            |sandbox| Arc::clone(&sandbox.setups),
         );
-        Self {
-            exec_setups,
-            ..self
-        }
+        Self { setups, ..self }
     }
 
     /// Returns the guest's program; none for other kinds of containers.

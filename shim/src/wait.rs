@@ -4,13 +4,16 @@
 //! limit may leave it no processor time. A waiting thread would be missing for other containers.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use guest_sandbox::{Guest, Pending, Progress, SandboxError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blocking::blocking_set_up;
 use crate::error::CreateError;
 use crate::process;
+use crate::task::MAX_SETUPS;
 
 /// The time limit for the set-up of a container's first process. The engine may load a large guest
 /// on a busy machine; kubelet's limit is two minutes.
@@ -18,6 +21,30 @@ pub(crate) const CREATE_SETUP_TIMEOUT: Duration = Duration::from_secs(110);
 /// The time limit for the set-up of an exec process. Probes have limits of seconds, and users wait
 /// little longer; a guest of a few megabytes is loaded well within it, even with a tenth of a CPU.
 pub(crate) const EXEC_SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The time limit for the wait of a set-up for earlier ones of its pod.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Waits for one of a pod's permits to set up a process, until `cancelled` resolves.
+///
+/// # Errors
+/// If there is none in time.
+pub(crate) async fn setup_permit(
+    setups: &Arc<Semaphore>,
+    container: &str,
+    cancelled: impl Future<Output = ()>,
+) -> Result<OwnedSemaphorePermit, CreateError> {
+    let permit = Arc::clone(setups).acquire_owned();
+    let id = || container.to_owned();
+    tokio::select! {
+        permit = permit => permit.map_err(|error| CreateError::Panicked(error.to_string())),
+        () = tokio::time::sleep(PERMIT_TIMEOUT) => Err(CreateError::SetupsBusy {
+            id: id(),
+            limit: MAX_SETUPS,
+        }),
+        () = cancelled => Err(CreateError::Cancelled { id: id() }),
+    }
+}
 
 /// Waits until a process is ready, for `timeout` at most and until `cancelled` resolves. Kills it
 /// then.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `child/messages.rs` | setup requests of the host, and the process's replies |
 //! | `child/namespaces.rs` | namespaces, names, kernel parameters |
+//! | `child/sources.rs` | sources of bind mounts, opened in the node's mount namespace |
 //! | `child/root.rs` | the root file system: entered, mounted upon, closed |
 //! | `child/devices.rs` | `/dev` |
 //! | `child/target.rs` | mount points, made where they are missing |
@@ -42,6 +43,7 @@ mod namespaces;
 mod privileges;
 mod proc;
 mod root;
+mod sources;
 mod target;
 mod users;
 
@@ -199,6 +201,7 @@ fn enter_container<W>(request: ContainerSetup<W>, control: &OwnedFd) -> Result<W
     if take_streams(stdio)? == Streams::Terminal {
         rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step(|| "take the terminal")?;
     }
+    let sources = sources::open(&plan.mounts, sources, users.as_ref())?;
     namespaces::join(joined)?;
     if plan.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "make the cgroup namespace")?;

@@ -35,7 +35,8 @@ pub enum SandboxError {
     #[error(
         "{name}: it was not ready after {seconds} s, and was killed (waiting in the kernel: \
          {wait}): is its container's CPU limit too \
-         low, or does something in the container stop its processes?"
+         low, does something in the container stop its processes, or does the file system of a \
+         volume not answer?"
     )]
     TimedOut {
         /// The container or process.

@@ -5,8 +5,8 @@
 //!  │ spawn request ──────────────────► │ clone3 ───────────► │ waits for its setup request
 //!  │ ◄────────────────── number, pidfd │                     │
 //!  │ cgroup (systemd), oom_score_adj                         │
-//!  │ open namespaces, clone mounts                           │
-//!  │ cgroup files, setup request ──────────────────────────► │ applies it, prepares the workload
+//!  │ open namespaces                                         │
+//!  │ cgroup files, setup request ──────────────────────────► │ clones mounts, applies it, prepares the workload
 //!  │ ◄────────────────────────── ready, or the failed step ──│
 //!  │ start ────────────────────────────────────────────────► │ runs
 //! ```
@@ -15,10 +15,11 @@
 //! |---|---|
 //! | `guest/pending.rs` | a process that applies its setup request; its user decides how to wait, and how long |
 //! | `guest/reap.rs` | killing and reaping a process that does not become ready |
+//! | `guest/address_space.rs` | the check of a limit of the address space |
 //! | `guest/exec.rs` | more processes in a container |
 //! | `guest/view.rs` | the `/proc` that Linux programs among those see |
 //! | `guest/holder.rs` | a process that holds a pod's namespaces |
-//! | `guest/sources.rs` | namespaces, mounts and files that the host opens for a process |
+//! | `guest/sources.rs` | namespaces and files that the host opens for a process |
 
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,6 +41,7 @@ use crate::workload::Workload;
 use reap::ChildGuard;
 use view::View;
 
+mod address_space;
 mod exec;
 mod holder;
 mod pending;
@@ -154,6 +156,7 @@ impl<W: Workload> ForkedGuest<W> {
             rootfs,
         } = new;
         let host = SandboxError::Host;
+        address_space::check(process.child.pid(), &plan.process)?;
         let users = plan
             .users
             .as_ref()
@@ -164,7 +167,7 @@ impl<W: Workload> ForkedGuest<W> {
         let request = ContainerSetup {
             name: process.name.clone(),
             joined: sources::namespaces_to_join(&plan.namespaces).map_err(host)?,
-            sources: sources::mounts(&plan.mounts, users.as_ref()).map_err(host)?,
+            sources: sources::source_namespaces(&plan.mounts, process.child.pid()).map_err(host)?,
             rootfs: WireFd::new(rootfs),
             proc: sources::proc_if(!plan.sysctls.is_empty() || sources::is_labelled(&plan.process))
                 .map_err(host)?,

@@ -22,8 +22,8 @@ pub(crate) struct ContainerSetup<W> {
     pub(crate) plan: Plan,
     /// Namespaces to join.
     pub(crate) joined: Vec<NamespaceFile>,
-    /// The tree to mount for each of the plan's mounts; none for a mount without a source.
-    pub(crate) sources: Vec<Option<WireFd>>,
+    /// Where the process opens the sources of the plan's bind mounts; none without such a mount.
+    pub(crate) sources: Option<SourceNamespaces>,
     /// The root file system's mount.
     pub(crate) rootfs: WireFd,
     /// The host's `/proc`, where the set-up writes to it.
@@ -32,6 +32,15 @@ pub(crate) struct ContainerSetup<W> {
     pub(crate) users: Option<WireFd>,
     pub(crate) stdio: WireStdio,
     pub(crate) workload: W,
+}
+
+/// The mount namespaces between which a process moves to open sources of mounts.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SourceNamespaces {
+    /// The node's.
+    pub(crate) node: WireFd,
+    /// The process's own.
+    pub(crate) own: WireFd,
 }
 
 /// The setup request for a process that joins a container.

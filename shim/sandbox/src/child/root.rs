@@ -56,12 +56,12 @@ pub(super) fn open() -> Result<OwnedFd, Failure> {
 pub(super) fn mount(
     root: &OwnedFd,
     mounts: &[GuestMount],
-    sources: Vec<Option<WireFd>>,
+    sources: Vec<Option<OwnedFd>>,
 ) -> Result<(), Failure> {
     for (mount, source) in mounts.iter().zip(sources) {
         match (mount, source) {
             (GuestMount::Bind(bind), Some(tree)) => {
-                attach(root, &tree.into_inner(), &bind.destination).step(|| {
+                attach(root, &tree, &bind.destination).step(|| {
                     format!(
                         "mount {} on {}",
                         bind.source.display(),
@@ -82,10 +82,7 @@ pub(super) fn mount(
                 attach(root, &made, destination).step(step)?;
             }
             (GuestMount::Bind(_), None) | (GuestMount::Tmpfs(_), Some(_)) => {
-                return Err(Failure::of(
-                    "mount",
-                    "the host's sources do not fit the plan",
-                ));
+                return Err(Failure::of("mount", "the sources do not fit the plan"));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use container_cgroup::JoinMethod;
 use process_forker::Zygote;
 
-use super::{Guest, NewProcess, Pending, Stdio, sources};
+use super::{Guest, NewProcess, Pending, Stdio, address_space, sources};
 use crate::child;
 use crate::child::messages::{ExecSetup, NativeProgram};
 use crate::error::{SandboxError, Step as _};
@@ -69,8 +69,10 @@ pub fn exec<W: Workload>(
         join_method,
     } = new;
     let new_process = new_process(&name, child::exec::<W>, join_method, &process);
+    let forked = new_process.fork(zygote, join)?;
+    address_space::check(forked.child.pid(), &process)?;
     let request = request(name, inside, process, stdio, workload)?;
-    Ok(new_process.fork(zygote, join)?.set_up(&request)?.outside())
+    Ok(forked.set_up(&request)?.outside())
 }
 
 /// Forks a process for the container of `inside` that will execute a Linux program when it is

@@ -1,19 +1,13 @@
-//! Namespaces, mounts and files that the host opens for a container's process, which sees none of
-//! the node's files.
+//! Namespaces and files that the host opens for a container's process, which sees none of the
+//! node's files.
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::CWD;
-use rustix::mount::{OpenTreeFlags, open_tree};
-
-use crate::child::messages::NamespaceFile;
+use crate::child::messages::{NamespaceFile, SourceNamespaces};
 use crate::error::{Failure, Step as _};
-use crate::kernel;
-use crate::plan::{
-    Bind, GuestMount, Namespace, Namespaces, Owners, ProcessPlan, Reach, UserNamespace,
-};
+use crate::plan::{GuestMount, Namespace, Namespaces, ProcessPlan, UserNamespace};
 use crate::procfs;
 use crate::wire::WireFd;
 
@@ -74,53 +68,25 @@ pub(super) fn namespace(kind: &str, path: &Path) -> Result<OwnedFd, Failure> {
         .step(|| format!("open the {kind} namespace {}", path.display()))
 }
 
-/// Clones the sources of bind mounts, with the attributes of the mounts: one for each mount, in
-/// order.
-pub(super) fn mounts(
+/// Opens the mount namespaces between which the process `pid` moves to open the sources of its bind
+/// mounts, if it has any.
+pub(super) fn source_namespaces(
     mounts: &[GuestMount],
-    users: Option<&OwnedFd>,
-) -> Result<Vec<Option<WireFd>>, Failure> {
-    let source = |mount: &GuestMount| match mount {
-        GuestMount::Bind(bind) => {
-            let step = || {
-                format!(
-                    "mount {} on {}",
-                    bind.source.display(),
-                    bind.destination.display()
-                )
-            };
-            clone(bind, users.map(OwnedFd::as_fd))
-                .map(|tree| Some(WireFd::new(tree)))
-                .step(step)
-        }
-        GuestMount::Tmpfs(_) => Ok(None),
+    pid: u32,
+) -> Result<Option<SourceNamespaces>, Failure> {
+    let mount_namespace = |process: &str| {
+        namespace("mount", &Path::new("/proc").join(process).join("ns/mnt")).map(WireFd::new)
     };
-    mounts.iter().map(source).collect()
-}
-
-fn clone(bind: &Bind, users: Option<BorrowedFd<'_>>) -> std::io::Result<OwnedFd> {
-    let recursive = match bind.reach {
-        Reach::Single => OpenTreeFlags::empty(),
-        Reach::Recursive => OpenTreeFlags::AT_RECURSIVE,
-    };
-    let tree = open_tree(
-        CWD,
-        &bind.source,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | recursive,
-    )?;
-    kernel::set_mount_attributes(&tree, bind.attributes.top, Reach::Single)?;
-    kernel::set_mount_attributes(&tree, bind.attributes.tree, Reach::Recursive)?;
-    kernel::set_mount_propagation(&tree, bind.propagation)?;
-    match (bind.owners, users) {
-        (Owners::Mapped, Some(users)) => kernel::map_owners(&tree, users)?,
-        (Owners::Mapped, None) => {
-            return Err(std::io::Error::other(
-                "there is no user namespace to map its owners by",
-            ));
-        }
-        (Owners::Kept, _) => {}
+    if !mounts
+        .iter()
+        .any(|mount| matches!(mount, GuestMount::Bind(_)))
+    {
+        return Ok(None);
     }
-    Ok(tree)
+    Ok(Some(SourceNamespaces {
+        node: mount_namespace("self")?,
+        own: mount_namespace(&pid.to_string())?,
+    }))
 }
 
 /// Opens the user namespace of a container.

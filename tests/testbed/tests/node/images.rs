@@ -31,7 +31,7 @@ fn run(node: &Node, packed: &Packed, name: &str) -> Result<Verdict> {
     )
 }
 
-fn layered(name: &str, layer: WasmLayer) -> WasmImage {
+pub(crate) fn layered(name: &str, layer: WasmLayer) -> WasmImage {
     let entrypoint = vec!["/app.wasm".to_owned()];
     WasmImage {
         reference: reference(name),
@@ -61,7 +61,7 @@ fn an_image_behind_an_index_runs(node: &Node) -> Result<Verdict> {
 }
 
 fn a_wasm_layer_is_the_guest(node: &Node) -> Result<Verdict> {
-    if let Some(skipped) = cannot(node)? {
+    if let Some(skipped) = refuses_wasm_layers(node)? {
         return Ok(skipped);
     }
     run(
@@ -72,7 +72,7 @@ fn a_wasm_layer_is_the_guest(node: &Node) -> Result<Verdict> {
 }
 
 fn a_wasm_layer_of_each_known_type_is_the_guest(node: &Node) -> Result<Verdict> {
-    if let Some(skipped) = cannot(node)? {
+    if let Some(skipped) = refuses_wasm_layers(node)? {
         return Ok(skipped);
     }
     for (number, layer) in WasmLayer::ALL.into_iter().enumerate() {
@@ -84,7 +84,7 @@ fn a_wasm_layer_of_each_known_type_is_the_guest(node: &Node) -> Result<Verdict> 
 }
 
 fn a_wasm_layer_runs_beside_the_files_of_the_image(node: &Node) -> Result<Verdict> {
-    if let Some(skipped) = cannot(node)? {
+    if let Some(skipped) = refuses_wasm_layers(node)? {
         return Ok(skipped);
     }
     let probe = fs::read(&node.prepared.guests.probe).context("read the probe")?;
@@ -102,7 +102,7 @@ fn a_wasm_layer_runs_beside_the_files_of_the_image(node: &Node) -> Result<Verdic
 }
 
 fn a_wasm_layer_behind_an_index_is_the_guest(node: &Node) -> Result<Verdict> {
-    if let Some(skipped) = cannot(node)? {
+    if let Some(skipped) = refuses_wasm_layers(node)? {
         return Ok(skipped);
     }
     run(
@@ -116,7 +116,7 @@ fn a_wasm_layer_behind_an_index_is_the_guest(node: &Node) -> Result<Verdict> {
 
 /// Returns the reason if this containerd does not support images with a layer that is not a file
 /// system.
-fn cannot(node: &Node) -> Result<Option<Verdict>> {
+pub(crate) fn refuses_wasm_layers(node: &Node) -> Result<Option<Verdict>> {
     let install = node.containerd.install();
     let reason = || {
         Verdict::Skipped(format!(
@@ -128,7 +128,7 @@ fn cannot(node: &Node) -> Result<Option<Verdict>> {
 }
 
 fn artifact(node: &Node, name: &str, finish: fn(Packed) -> Packed) -> Result<Verdict> {
-    if let Some(skipped) = cannot(node)? {
+    if let Some(skipped) = refuses_wasm_layers(node)? {
         return Ok(skipped);
     }
     let packed = Artifact {

@@ -13,9 +13,10 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use rustix::fs::inotify;
 use test_guests::{EXIT_42, HELLO};
 use testbed::containerd::{Container, Finished};
-use testbed::image::{Entry, RootfsImage};
+use testbed::image::{Entry, RootfsImage, WasmLayer};
 use testbed::wait;
 
+use crate::images::{layered, refuses_wasm_layers};
 use crate::machine::SETTLE_TIMEOUT;
 use crate::node::{Node, Verdict, expect, expect_refusal, reference, tests};
 use crate::stalled_fs::StalledFs;
@@ -25,6 +26,7 @@ tests![
     exec_resolves_its_program_through_links_and_mounts_together,
     entrypoint_that_is_not_a_regular_file_is_refused_and_never_opened,
     unresponsive_file_system_delays_no_other_container,
+    volume_whose_source_does_not_answer_delays_no_other_container,
     text_module_behind_a_byte_order_mark_and_a_long_comment_runs,
     names_of_a_guest_reach_an_error_text_on_one_line,
 ];
@@ -313,6 +315,76 @@ fn stalled(node: &Node, stalled_fs: StalledFs, folder: &Path) -> Result<()> {
         || format!("{:?}", lookups(node)),
     )?;
     task.delete_by_force()?;
+    Ok(())
+}
+
+fn volume_whose_source_does_not_answer_delays_no_other_container(node: &Node) -> Result<Verdict> {
+    // A look-up of the entrypoint would meet the volume first; a Wasm layer needs none.
+    if let Some(skipped) = refuses_wasm_layers(node)? {
+        return Ok(skipped);
+    }
+    let mut skipped = None;
+    let verdict = node.alone("silent-source", |node| {
+        let folder = node.folder()?;
+        match StalledFs::mount(&node.isolated, &folder)? {
+            Ok(stalled_fs) => stalled_sources(node, stalled_fs, &folder.join("below")),
+            Err(reason) => {
+                skipped = Some(reason);
+                Ok(())
+            }
+        }
+    })?;
+    Ok(skipped.map_or(verdict, Verdict::Skipped))
+}
+
+/// Number of containers that are created with a source that does not answer.
+const STALLED_CREATES: usize = 4;
+
+/// Threads of the host that wait for a FUSE server.
+fn waiting_threads(node: &Node) -> Result<Vec<String>> {
+    let host = node.machine().host()?;
+    let folder = node.machine().of(host, "task");
+    let mut waiting = Vec::new();
+    for thread in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+        let wait = fs::read_to_string(thread?.path().join("wchan")).unwrap_or_default();
+        if wait.contains("fuse") || wait.contains("request_wait") {
+            waiting.push(wait);
+        }
+    }
+    Ok(waiting)
+}
+
+fn stalled_sources(node: &Node, stalled_fs: StalledFs, source: &Path) -> Result<()> {
+    let image = node.image(&layered("stalled-source", WasmLayer::Wasm).pack()?)?;
+    expect(&node.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+    let creates: Vec<_> = (0..STALLED_CREATES)
+        .map(|_| {
+            in_background(
+                node.containerd
+                    .container(&image, &node.id("stalled"))
+                    .mount(source, "/volume"),
+            )
+        })
+        .collect();
+    wait::until(
+        "processes of containers to wait for the file system",
+        SETTLE_TIMEOUT,
+        || Ok((stalled_fs.unanswered() > 0).then_some(())),
+        || format!("{:?}", node.machine().processes()),
+    )?;
+    for _ in 0..3 {
+        expect(&node.guest(&HELLO)?.run()?, 0, "hello from wasm\n")?;
+    }
+    let waiting = waiting_threads(node)?;
+    ensure!(
+        waiting.is_empty(),
+        "threads of the host wait in {waiting:?}"
+    );
+    drop(stalled_fs);
+    for create in creates {
+        let refused = create.join().map_err(|_| anyhow!("a thread panicked"))??;
+        expect_refusal(&refused, &["mount", "on /volume"])?;
+    }
     Ok(())
 }
 

@@ -24,7 +24,7 @@ fn spec_larger_than_a_message_of_grpc_by_default_is_honoured(node: &Node) -> Res
 
 fn address_space_that_is_too_small_for_the_engine_is_named(node: &Node) -> Result<Verdict> {
     // Too little for the address space that the engine reserves for a guest's memory.
-    for limit in [64_u64 << 20, 1 << 30] {
+    for limit in [8_u64 << 20, 64 << 20, 1 << 30] {
         let mut fixture = Fixture::new(node)?;
         fixture.spec["process"]["rlimits"] =
             json!([{ "type": "RLIMIT_AS", "soft": limit, "hard": limit }]);
