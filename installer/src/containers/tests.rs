@@ -109,7 +109,7 @@ fn unreadable_state_folder_is_hidden_and_never_empty() {
     ] {
         match bundles(&root, &mounts, &path(state)) {
             Bundles::Hidden(cause) => {
-                assert!(cause.contains(state) && cause.contains(why), "{cause}")
+                assert!(cause.contains(state) && cause.contains(why), "{cause}");
             }
             Bundles::Listed(found) => panic!("{state} shows {found:?}"),
         }

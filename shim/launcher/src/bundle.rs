@@ -109,7 +109,7 @@ pub(crate) struct HostCommand {
 /// Copies the loader to a read-only file system in memory, and returns the folder that holds it.
 ///
 /// The host and every process that it forks have this copy as their executable. A program in a pod
-/// can open that file through `/proc/PID/exe`, and must not be able to change what runs on the node.
+/// can open that file through `/proc/PID/exe`, and must not be able to change what the node runs.
 fn read_only_copy(loader: &Path) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(context.as_fd())?;

@@ -46,10 +46,8 @@ fn written(reply: &SetupReply) -> (u64, Vec<u8>) {
 #[test]
 fn reply_is_received() {
     let (length, bytes) = written(&SetupReply::Ready(Some("a guest".to_owned())));
-    assert!(
-        matches!(received(length, &bytes).unwrap(),
-            SetupReply::Ready(Some(text)) if text == "a guest")
-    );
+    assert!(matches!(received(length, &bytes).unwrap(),
+            SetupReply::Ready(Some(text)) if text == "a guest"));
     let (length, bytes) = written(&SetupReply::Refused("no such function".to_owned()));
     assert!(
         matches!(received(length, &bytes).unwrap(), SetupReply::Refused(text) if text == "no such \
