@@ -3,15 +3,15 @@
 //!
 //! ```text
 //! bundle ─► record ─► sandbox container: cgroup, a thread that holds the pod's namespaces
-//!                 └─► other: Wasm layer of the image, or else a look-up of the file ──┐
-//!                            root, and if a guest is expected:                        ├► workload
-//!                            plan, cgroup, a process that waits ──────────────────────┘     │
-//!                     guest:  streams, setup request, wait until it is ready ◄──────────────┤
-//!                     native: root mounted, streams, libcontainer        ◄──────────────────┘
+//!                 └─► other: root ──────────────────────────────────────────────────┐
+//!                            Wasm layer of the image, or else a look-up of the file ┴► workload
+//!                     guest:  plan, cgroup, a process that waits,                         │
+//!                             streams, setup request, wait until it is ready ◄────────────┤
+//!                     native: root mounted, streams, libcontainer        ◄────────────────┘
 //! ```
 //!
-//! containerd answers for the image's layers within a millisecond or two. Everything that does not
-//! depend on the workload is made meanwhile.
+//! containerd answers for the image's layers within a millisecond or two. The root is mounted
+//! meanwhile.
 //!
 //! The record is written first, so that the launcher can clean up if this process dies at any later
 //! point. If a step fails, the steps before it are undone, and the record is removed last.
@@ -41,7 +41,7 @@ use crate::streams::{self, for_guest};
 use crate::task::{Body, GuestBody, Task};
 use crate::wait::{CREATE_SETUP_TIMEOUT, setup_permit, until_ready};
 use crate::wasi::WasiContext;
-use crate::workload::hints::{Hint, Key};
+use crate::workload::hints::Key;
 use crate::workload::image::wasm_layer;
 use crate::workload::rootfs::planned;
 use crate::workload::{self, Entrypoint, GuestModule, Workload};
@@ -125,9 +125,9 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     };
     let in_prepare = Arc::clone(&bundle);
     let key = Key::of(&new.rootfs, bundle.command());
-    let hint = host.hints.get(key.as_ref(), bundle.command());
+    let hint = host.hints.get(key.as_ref());
     let prepared = async {
-        let prepared = blocking(host, move |host| prepare(host, &in_prepare, new, hint)).await?;
+        let prepared = blocking(host, move |_| prepare(&in_prepare, new)).await?;
         let early = if hint.looks_up_early() {
             Some(look_up(host, &bundle, &prepared).await)
         } else {
@@ -180,26 +180,18 @@ async fn blocking<T: Send + 'static>(
 struct Prepared {
     new: NewTask,
     root: OwnedFd,
-    /// None unless a guest is expected.
-    forked: Option<Result<Forked, CreateError>>,
 }
 
 /// Makes what does not depend on the workload, while containerd resolves the image.
-fn prepare(
-    host: &Arc<Host>,
-    bundle: &Bundle,
-    new: NewTask,
-    hint: Hint,
-) -> Result<Prepared, CreateError> {
+fn prepare(bundle: &Bundle, new: NewTask) -> Result<Prepared, CreateError> {
     let users = UserNamespace::of(bundle.spec().linux().as_ref())?;
     let root = rootfs::mount(&new.rootfs, bundle.rootfs().as_path(), users.as_ref())
         .map_err(CreateError::Rootfs)?;
-    let forked = hint.forks_early().then(|| fork_guest(host, bundle, &new));
-    Ok(Prepared { new, root, forked })
+    Ok(Prepared { new, root })
 }
 
-/// The process of a guest that is not known yet, in the cgroup of its container. Dropping it kills
-/// the process and removes the cgroup.
+/// The process of a guest, in the cgroup of its container. Dropping it kills the process and
+/// removes the cgroup.
 struct Forked {
     // Dropped first: a cgroup with a process in it cannot be removed.
     process: ForkedGuest<GuestProgram<Wasm>>,
@@ -264,18 +256,15 @@ fn set_up(
     prepared: Prepared,
     workload: Result<Workload, CreateError>,
 ) -> Result<Requested, CreateError> {
-    let Prepared { new, root, forked } = prepared;
+    let Prepared { new, root } = prepared;
     let sandbox = sandbox_of(host, &bundle);
     match workload? {
         Workload::Guest(guest) => {
-            let forked = forked.unwrap_or_else(|| fork_guest(host, &bundle, &new))?;
+            let forked = fork_guest(host, &bundle, &new)?;
             set_up_guest(bundle, new, root, guest, forked, sandbox)
         }
-        Workload::Native => {
-            drop(forked);
-            native::create(host, &bundle, new, &root)
-                .map(|task| Requested::Native(Box::new(task.of_pod(sandbox.as_deref()))))
-        }
+        Workload::Native => native::create(host, &bundle, new, &root)
+            .map(|task| Requested::Native(Box::new(task.of_pod(sandbox.as_deref())))),
     }
 }
 

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | `workload/image.rs` | the Wasm layer of an image |
 //! | `workload/rootfs.rs` | the paths that an entrypoint may mean, and the result of a look-up |
-//! | `workload/hints.rs` | the workloads of earlier containers, to start work early |
+//! | `workload/hints.rs` | the workloads of earlier containers, to start look-ups early |
 //! | `workload/kind.rs`, `workload/digest.rs` | the kind of a file's content, and its digest |
 //!
 //! An error is never a reason to try something else: an image that cannot be read fails Create, and
@@ -375,17 +375,6 @@ pub(crate) fn for_exec(
         }
         (found, _) => from_file(entrypoint, found?),
     }
-}
-
-/// Returns whether the entrypoint has a usual name of guests. This only decides whether a guest's
-/// process is forked before its bytes are known.
-pub(crate) fn is_named_as_guest(command: CommandLine<'_>) -> bool {
-    let entrypoint = Entrypoint::parse(command.args);
-    entrypoint.is_ok_and(|entrypoint| {
-        Path::new(&entrypoint.path)
-            .extension()
-            .is_some_and(|end| end == "wasm" || end == "wat")
-    })
 }
 
 /// Returns the form of a guest of this kind; none for a native program.

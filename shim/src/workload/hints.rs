@@ -1,12 +1,11 @@
-//! Workloads of earlier containers with the same files and entrypoint. A hint decides how early
-//! work starts, and never what runs: a look-up starts while containerd resolves the image, and a
-//! guest's process is forked before its bytes are known.
+//! Workloads of earlier containers with the same files and entrypoint. A hint decides whether a
+//! look-up starts while containerd resolves the image, and never what runs.
 
 use std::sync::Mutex;
 
 use guest_sandbox::rootfs::Mount;
 
-use super::{Bytes, CommandLine, Workload, is_named_as_guest};
+use super::{Bytes, CommandLine, Workload};
 
 /// Maximum number of hints.
 const MAX_HINTS: usize = 512;
@@ -21,23 +20,10 @@ pub(crate) enum Hint {
     /// A Linux program.
     Native,
     /// Not known.
-    Unknown {
-        /// Whether the entrypoint has a usual name of guests.
-        is_named_as_guest: bool,
-    },
+    Unknown,
 }
 
 impl Hint {
-    /// Returns whether to fork a guest's process before the workload is known. libcontainer forks
-    /// Linux programs itself.
-    pub(crate) fn forks_early(self) -> bool {
-        match self {
-            Self::Layer | Self::File => true,
-            Self::Native => false,
-            Self::Unknown { is_named_as_guest } => is_named_as_guest,
-        }
-    }
-
     /// Returns whether to look up the entrypoint before containerd has answered for the image's
     /// layers.
     pub(crate) fn looks_up_early(self) -> bool {
@@ -66,16 +52,11 @@ pub(crate) struct Hints(Mutex<Vec<(Key, Hint)>>);
 
 impl Hints {
     /// Returns the hint for a container.
-    pub(crate) fn get(&self, key: Option<&Key>, command: CommandLine<'_>) -> Hint {
+    pub(crate) fn get(&self, key: Option<&Key>) -> Hint {
         // Every change leaves the list consistent, also if its last holder panicked.
         let all = failures::lock_ignoring_poison(&self.0);
         let known = key.and_then(|key| all.iter().rev().find(|(known, _)| known == key));
-        known.map_or_else(
-            || Hint::Unknown {
-                is_named_as_guest: is_named_as_guest(command),
-            },
-            |(_, hint)| *hint,
-        )
+        known.map_or(Hint::Unknown, |(_, hint)| *hint)
     }
 
     /// Records the workload of a container.
@@ -120,46 +101,16 @@ mod tests {
     #[test]
     fn hint_is_the_last_workload_with_the_same_files_and_entrypoint() {
         let hints = Hints::default();
-        let get = |below, entrypoint: &str| {
-            let args = [entrypoint.to_owned()];
-            hints.get(
-                key(below, entrypoint).as_ref(),
-                CommandLine {
-                    args: &args,
-                    env: &[],
-                    cwd: std::path::Path::new("/"),
-                },
-            )
-        };
-        assert_eq!(
-            get("/1", "/app.wasm"),
-            Hint::Unknown {
-                is_named_as_guest: true
-            }
-        );
+        let get = |below, entrypoint| hints.get(key(below, entrypoint).as_ref());
+        assert_eq!(get("/1", "/app.wasm"), Hint::Unknown);
         hints.put(key("/1", "/app.wasm"), &Workload::Native);
         assert_eq!(get("/1", "/app.wasm"), Hint::Native);
-        assert_eq!(
-            get("/2", "/app.wasm"),
-            Hint::Unknown {
-                is_named_as_guest: true
-            }
-        );
-        assert_eq!(
-            get("/1", "/app"),
-            Hint::Unknown {
-                is_named_as_guest: false
-            }
-        );
+        assert_eq!(get("/2", "/app.wasm"), Hint::Unknown);
+        assert_eq!(get("/1", "/app"), Hint::Unknown);
         for number in 0..MAX_HINTS {
             hints.put(key(&number.to_string(), "/app"), &Workload::Native);
         }
-        assert_eq!(
-            get("/1", "/app.wasm"),
-            Hint::Unknown {
-                is_named_as_guest: true
-            }
-        );
+        assert_eq!(get("/1", "/app.wasm"), Hint::Unknown);
         assert_eq!(
             Key::of(
                 &[Mount::default()],

@@ -121,27 +121,6 @@ fn file_that_grew_above_the_limit_is_not_read() {
 }
 
 #[test]
-fn process_is_forked_early_only_for_names_of_guests() {
-    let is_named = |arg: &str| {
-        is_named_as_guest(CommandLine {
-            args: &[arg.to_owned()],
-            env: &[],
-            cwd: Path::new("/"),
-        })
-    };
-    for (arg, expected) in [
-        ("/app.wasm", true),
-        ("app.wat#run", true),
-        ("/bin/sh", false),
-        ("/", false),
-        ("", false),
-        ("/app.wasm/", true),
-    ] {
-        assert_eq!(is_named(arg), expected, "{arg}");
-    }
-}
-
-#[test]
 fn entrypoint_is_a_path_with_an_optional_function() {
     let parse = |text: &str| Entrypoint::parse(&[text.to_owned()]);
     let entrypoint = |path: &str, function: &str| Entrypoint {
