@@ -285,8 +285,8 @@ fn set_up_guest(
     };
     let workload = GuestProgram::<Wasm>::new(&guest, wasi, digest)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
-    let loading = Loading::new(&guest, bundle.memory_limit(), &stdio)?;
     let Forked { process, cgroup } = forked;
+    let loading = Loading::new(&guest, bundle.memory_limit(), &stdio, &cgroup)?;
     let pending = process.prepare(NewGuest {
         workload,
         stdio: for_guest(stdio),

@@ -23,10 +23,13 @@ pub(crate) struct Loading {
     limit: Option<u64>,
     /// The container's standard error.
     stderr: Option<OwnedFd>,
+    /// The OOM kills in the slice of its scope, before the guest is loaded.
+    slice_oom_kills: Option<u64>,
 }
 
 impl Loading {
-    /// Describes `guest` in a container with this memory limit and the streams `stdio`.
+    /// Describes `guest` in a container with this memory limit, the streams `stdio` and the cgroup
+    /// `cgroup`.
     ///
     /// # Errors
     /// If this process has no file descriptor left.
@@ -34,6 +37,7 @@ impl Loading {
         guest: &GuestModule,
         limit: Option<u64>,
         stdio: &Stdio,
+        cgroup: &Cgroup,
     ) -> Result<Self, CreateError> {
         let stderr = stdio.stderr.as_ref().or(stdio.terminal.as_ref());
         let stderr = stderr.map(OwnedFd::try_clone).transpose();
@@ -42,6 +46,7 @@ impl Loading {
             size: guest.size,
             limit,
             stderr: stderr.map_err(CreateError::Descriptors)?,
+            slice_oom_kills: cgroup.slice_oom_kills()?,
         })
     }
 
@@ -51,7 +56,7 @@ impl Loading {
     /// # Errors
     /// If another process killed it.
     pub(crate) fn report_oom(self, killed: Killed, cgroup: &Cgroup) -> Result<Guest, SandboxError> {
-        if !cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
+        if !self.is_oom_kill(cgroup) {
             return Err(SandboxError::Killed(killed));
         }
         let peak = cgroup.memory_peak().ok().flatten();
@@ -63,6 +68,17 @@ impl Loading {
             let _ = rustix::io::write(stderr, format!("{text}\n").as_bytes());
         }
         Ok(killed.into_guest())
+    }
+
+    /// Returns whether the kernel killed the process for memory. If systemd has removed the scope
+    /// with its count, a kill in the slice since then counts: the pod's other containers are in the
+    /// slice too, but two kills within one set-up are unlikely.
+    fn is_oom_kill(&self, cgroup: &Cgroup) -> bool {
+        let in_slice = || {
+            let kills = cgroup.slice_oom_kills().ok().flatten();
+            kills > self.slice_oom_kills
+        };
+        cgroup.oom_kills().is_ok_and(|kills| kills > 0) || in_slice()
     }
 }
 

@@ -259,7 +259,7 @@ async fn changed_option_reaches_nodes_one_by_one_while_they_accept_pods() {
             let request: serde_json::Value = serde_json::from_str(request).unwrap();
             assert_eq!(
                 request["settings"],
-                json!({ "logLevel": "Debug", "maxContainers": 100 }),
+                json!({ "options": { "logLevel": "Debug", "maxContainers": 100 } }),
                 "{request}"
             );
             asked += 1;

@@ -180,6 +180,16 @@ impl Cgroup {
         metrics::oom_kills(self).map(|kills| kills.max(counted))
     }
 
+    /// Counts the OOM kills in the slice of the container's scope, on cgroup v2. None without a
+    /// scope, and on v1. The slice outlives the scope, which systemd may remove before
+    /// [`Self::oom_kills`] has seen a kill.
+    pub fn slice_oom_kills(&self) -> Result<Option<u64>, CgroupError> {
+        match (&self.location.scope, self.hierarchies.version()) {
+            (Some(_), Version::V2) => metrics::slice_oom_kills(self),
+            _ => Ok(None),
+        }
+    }
+
     /// Returns the most memory that it used at a time, in bytes. None if the kernel does not count
     /// it, or the cgroup is gone.
     pub fn memory_peak(&self) -> Result<Option<u64>, CgroupError> {

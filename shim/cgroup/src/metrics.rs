@@ -3,11 +3,12 @@
 //! containerd finds the message's type by its name; CRI accepts both types.
 
 use std::fs;
+use std::path::Path;
 
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 
-use crate::{Cgroup, CgroupError, Version};
+use crate::{Cgroup, CgroupError, Version, files};
 
 mod source;
 mod v1;
@@ -52,6 +53,16 @@ pub(crate) fn oom_kills(cgroup: &Cgroup) -> Result<u64, CgroupError> {
     Ok(Source { cgroup }
         .keyed("memory", file)?
         .map_or(0, |events| events.at("oom_kill")))
+}
+
+/// Returns the count of the cgroup's parent, which includes all cgroups below it.
+pub(crate) fn slice_oom_kills(cgroup: &Cgroup) -> Result<Option<u64>, CgroupError> {
+    let folder = cgroup.folder_of("memory");
+    let Some(slice) = folder.as_deref().and_then(Path::parent) else {
+        return Ok(None);
+    };
+    let events = files::read_if_there(&slice.join(V2_MEMORY_EVENTS))?;
+    Ok(events.and_then(|events| files::keyed(&events, "oom_kill")))
 }
 
 pub(crate) fn memory_peak(cgroup: &Cgroup) -> Result<Option<u64>, CgroupError> {

@@ -93,6 +93,7 @@ impl Bundle {
             .arg(host);
         Ok(HostCommand {
             command,
+            loader,
             _folder: folder,
         })
     }
@@ -102,6 +103,8 @@ impl Bundle {
 #[derive(Debug)]
 pub(crate) struct HostCommand {
     command: Command,
+    /// The loader in the bundle, for error messages.
+    loader: PathBuf,
     /// Open until the host is started: the path of its executable leads through it.
     _folder: OwnedFd,
 }
@@ -139,6 +142,7 @@ pub(crate) fn spawn(
 ) -> Result<()> {
     let HostCommand {
         mut command,
+        loader,
         _folder,
     } = command;
     command.args(arguments.to_args());
@@ -163,7 +167,7 @@ pub(crate) fn spawn(
         .context("pass the socket to the host")?;
     let host = command
         .spawn()
-        .with_context(|| format!("start {}", command.get_program().display()))?;
+        .with_context(|| format!("start a copy of {}", loader.display()))?;
     // It holds the write end of the host's output.
     drop(command);
     await_ready(host, output, READY_TIMEOUT)

@@ -1,7 +1,6 @@
 //! A runtime bundle with the launcher and a stand-in for the host, which only keeps its socket.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -56,10 +55,33 @@ impl Bundle {
             root = bundle.folder.path().display(),
             READY = READY.trim_end(),
         );
-        fs::write(bundle.path("loader"), script).unwrap();
-        fs::set_permissions(bundle.path("loader"), fs::Permissions::from_mode(0o755)).unwrap();
-        copy(&bundle.path("loader"), &bundle.loader());
+        fs::write(bundle.script(), script).unwrap();
+        bundle.compile_loader();
         bundle
+    }
+
+    /// Compiles a loader that runs the script. The launcher starts a copy of the loader through a
+    /// descriptor that is closed then, so the loader cannot be a script itself.
+    fn compile_loader(&self) {
+        let source = self.path("loader.c");
+        let text = format!(
+            "#include <unistd.h>\nint main(int count, char **args) {{\n    args[0] = \"{}\";\n    \
+             char *all[count + 2];\n    all[0] = \"/bin/sh\";\n    \
+             for (int at = 0; at <= count; at++) all[at + 1] = args[at];\n    \
+             return execv(all[0], all);\n}}\n",
+            self.script().display()
+        );
+        fs::write(&source, text).unwrap();
+        let compiled = Command::new("cc")
+            .arg("-o")
+            .args([self.loader(), source])
+            .status();
+        assert!(compiled.unwrap().success());
+    }
+
+    /// The script that stands in for a host.
+    pub(crate) fn script(&self) -> PathBuf {
+        self.path("host.sh")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -116,9 +138,18 @@ impl Bundle {
         socket(&self.command(id).output().unwrap())
     }
 
-    /// Returns the processes that run this bundle's loader.
+    /// Returns the launchers of this bundle. A host has the launcher's path as an argument, and is
+    /// none.
+    pub(crate) fn launchers(&self) -> Vec<Pid> {
+        let hosts = self.hosts();
+        let mut launchers = running(&self.launcher());
+        launchers.retain(|pid| !hosts.contains(pid));
+        launchers
+    }
+
+    /// Returns the hosts of this bundle.
     pub(crate) fn hosts(&self) -> Vec<Pid> {
-        running(&self.loader())
+        running(&self.script())
     }
 
     /// Waits until exactly one host runs. A stand-in forks while it starts, and the fork looks like
@@ -164,7 +195,7 @@ impl Bundle {
 impl Drop for Bundle {
     fn drop(&mut self) {
         eventually("launchers end", || {
-            running(&self.launcher()).is_empty().then_some(())
+            self.launchers().is_empty().then_some(())
         });
         self.kill_hosts();
     }
@@ -183,7 +214,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Returns the processes that have `file` as an argument.
-pub(crate) fn running(file: &Path) -> Vec<Pid> {
+fn running(file: &Path) -> Vec<Pid> {
     let name = file.to_str().unwrap().as_bytes();
     let pids = fs::read_dir("/proc")
         .unwrap()

@@ -194,15 +194,12 @@ mod tests {
         };
         assert!(parse(&["serve"]).contains("serve"));
         assert!(parse(&["-namespace"]).contains("-namespace"));
-        assert!(parse(&["-namespace", "n"]).contains("-address"));
-        let mut args = arguments().to_args();
-        args[7] = OsString::from("../../key");
-        assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(KEY)));
-        let mut args = arguments().to_args();
-        args[17] = OsString::from("0");
-        assert_eq!(
-            HostArguments::parse(args),
-            Err(ArgumentsError::Value(MAX_CONTAINERS))
-        );
+        assert!(parse(&[LAUNCHER, "/launcher", NAMESPACE, "n"]).contains(ADDRESS));
+        for (name, value) in [(KEY, "../../key"), (MAX_CONTAINERS, "0")] {
+            let mut args = arguments().to_args();
+            let at = args.iter().position(|arg| arg == name).unwrap();
+            args[at + 1] = OsString::from(value);
+            assert_eq!(HostArguments::parse(args), Err(ArgumentsError::Value(name)));
+        }
     }
 }

@@ -281,10 +281,10 @@ fn every_field_is_explained() {
     let rollout = explained("wasmruntime.spec.rollout");
     assert!(
         rollout.contains("maxUnavailable")
-            && rollout.contains("In which order and how fast nodes are changed."),
+            && rollout.contains("Order and speed of changes to nodes."),
         "{rollout}"
     );
-    assert!(explained("wrn.status.retryAt").contains("When the next try may begin"));
+    assert!(explained("wrn.status.retryAt").contains("Earliest time of the next attempt"));
     let definitions =
         answer(kubectl().args(["get", "customresourcedefinitions", "-o", "json"])).unwrap();
     assert!(

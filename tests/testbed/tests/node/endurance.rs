@@ -136,13 +136,20 @@ fn live(tasks: &Tasks<'_>, id: &str, rootfs: &[crate::tasks::Mount]) -> Result<(
     Ok(())
 }
 
+/// Returns whether a command line is a launcher's. That of a host has the launcher's path too, as
+/// an argument.
+fn is_launcher(command: &str) -> bool {
+    let program = command.split(' ').next();
+    program.is_some_and(|program| program.ends_with("containerd-shim-wasmedge-v1"))
+}
+
 /// Returns the host's size after launchers and connections of the last container have ended.
 fn settled(node: &Node, host: i32) -> Result<Size> {
     let launchers = |machine: Machine<'_>| -> Result<usize> {
         Ok(machine
             .processes()?
             .iter()
-            .filter(|seen| seen.command.contains("containerd-shim-wasmedge-v1"))
+            .filter(|seen| is_launcher(&seen.command))
             .count())
     };
     let quiet = || Ok((launchers(node.machine())? == 0).then_some(()));
