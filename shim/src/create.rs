@@ -28,7 +28,7 @@ use pod_sandbox::files::PodFiles;
 use runtime_options::RuntimeOptions;
 use shim_protocol::record::Record;
 
-use crate::blocking::blocking_set_up;
+use crate::blocking::{blocking_set_up, in_own_thread};
 use crate::bundle::{Bundle, Role};
 use crate::engine::Wasm;
 use crate::error::CreateError;
@@ -151,12 +151,19 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     if let Ok(workload) = &workload {
         host.hints.put(key, workload);
     }
+    let is_native = matches!(workload, Ok(Workload::Native));
+    let in_host = Arc::clone(host);
     // Errors are handled there too: undoing the preparation blocks.
-    let (pending, guest) =
-        match blocking(host, move |host| set_up(host, bundle, prepared, workload)).await? {
-            Requested::Native(task) => return Ok(*task),
-            Requested::Guest(pending, guest) => (pending, guest),
-        };
+    let set_up = move || set_up(&in_host, bundle, prepared, workload);
+    let requested = if is_native {
+        in_own_thread(set_up).await?
+    } else {
+        blocking_set_up(set_up).await?
+    };
+    let (pending, guest) = match requested {
+        Requested::Native(task) => return Ok(*task),
+        Requested::Guest(pending, guest) => (pending, guest),
+    };
     // Completing the container, or undoing it, may block.
     let ready = until_ready(*pending, CREATE_SETUP_TIMEOUT, std::future::pending()).await;
     blocking(host, move |_| guest.complete(ready)).await

@@ -118,6 +118,9 @@ pub(crate) enum CreateError {
          pods with the option `grouping`"
     )]
     Descriptors(#[source] io::Error),
+    /// No thread for a set-up.
+    #[error("start a thread for the set-up: the host has too many, or no memory")]
+    Thread(#[source] io::Error),
     /// The host has as many containers as the options allow.
     #[error(
         "the host serves {limit} containers, which is what max_containers allows: raise it in the \
@@ -189,6 +192,7 @@ impl CreateError {
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
             Self::Descriptors(_)
+            | Self::Thread(_)
             | Self::OutOfMemory { .. }
             | Self::Full { .. }
             | Self::SetupsBusy { .. } => Code::RESOURCE_EXHAUSTED,

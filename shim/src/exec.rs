@@ -11,7 +11,7 @@ use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending, SandboxError, WireFd
 use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, in_own_thread};
 use crate::engine::Wasm;
 use crate::error::{CreateError, TaskError};
 use crate::host::Host;
@@ -57,7 +57,7 @@ pub(crate) async fn start(
                 .map_err(|error| name_oom(task, exec, error))?;
             blocking(move || Ok(run(&process, io)?)).await
         }
-        Body::Native(_) => blocking(move || in_native(&in_task, &this)).await,
+        Body::Native(_) => in_own_thread(move || in_native(&in_task, &this)).await,
         Body::Pod(_) => Err(TaskError::NoProcess {
             id: task.id.clone(),
         }),
