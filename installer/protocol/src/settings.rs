@@ -2,7 +2,7 @@
 //! pod sandboxes.
 
 use runtime_options::{HandlerOptions, OPTIONS, Sandboxer};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::{Map, Value};
 
 /// The settings of a handler. Defaults are neither written into a request nor on a node, so that an
@@ -14,6 +14,7 @@ pub struct Settings {
     #[serde(
         default,
         skip_serializing_if = "HandlerOptions::is_default",
+        serialize_with = "chosen_options",
         deserialize_with = "known_options"
     )]
     pub options: HandlerOptions,
@@ -27,6 +28,24 @@ impl Settings {
     pub fn is_default(&self) -> bool {
         is_default(self)
     }
+}
+
+/// Writes the options that are not at their default.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn chosen_options<S: Serializer>(
+    options: &HandlerOptions,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let fields =
+        |options: &HandlerOptions| serde_json::to_value(options).map_err(ser::Error::custom);
+    let (mut chosen, defaults) = (fields(options)?, fields(&HandlerOptions::default())?);
+    if let Value::Object(chosen) = &mut chosen {
+        chosen.retain(|key, value| defaults.get(key) != Some(value));
+    }
+    chosen.serialize(serializer)
 }
 
 /// Refuses options that this version does not know. The CRD's reader does not: an operator goes on
@@ -69,6 +88,8 @@ mod tests {
             sandboxer: Sandboxer::Shim,
         };
         let json = serde_json::to_string(&settings).unwrap();
+        let expected = r#"{"options":{"grouping":"Pod","logLevel":"Debug"},"sandboxer":"Shim"}"#;
+        assert_eq!(json, expected);
         assert_eq!(
             serde_json::from_str::<Settings>(&json).unwrap(),
             settings,

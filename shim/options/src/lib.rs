@@ -4,7 +4,7 @@
 //! | reader | uses |
 //! |---|---|
 //! | CRD and chart | [`HandlerOptions`]: its schema (feature `schema`) and field descriptions |
-//! | operator → installer | [`HandlerOptions`]: JSON within a request |
+//! | operator → installer | [`HandlerOptions`]: JSON within a request, without defaults |
 //! | installer → node | [`HandlerOptions::table`]: keys of the options table that are not at their default |
 //! | launcher and host | [`RuntimeOptions::set`]: a key and its value, from TOML |
 //! | reference page | [`OPTIONS`] |
@@ -39,12 +39,10 @@ pub struct HandlerOptions {
     /// Containers that share a node host, the process that serves them: all of the node, those of
     /// a namespace, or those of a pod. If a host dies, all its containers die. Each host costs
     /// memory.
-    #[serde(default, skip_serializing_if = "is_default")]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = Grouping::default())))]
+    #[serde(default)]
     pub grouping: Grouping,
     /// Lowest severity that hosts log. A running host keeps its level.
-    #[serde(default, skip_serializing_if = "is_default")]
-    #[cfg_attr(feature = "schema", schemars(extend("default" = LogLevel::default())))]
+    #[serde(default)]
     pub log_level: LogLevel,
     /// Maximum number of containers that one host serves at a time; a pod counts as one more than
     /// its containers. Further containers are refused, and Kubernetes retries them. If left out,
@@ -111,7 +109,7 @@ pub enum Sandboxer {
 impl HandlerOptions {
     /// Whether every option is at its default.
     pub fn is_default(&self) -> bool {
-        is_default(self)
+        *self == Self::default()
     }
 
     /// Returns the keys of the options table that are not at their default, with their values.
@@ -131,10 +129,6 @@ impl RuntimeOptions {
         let row = OPTIONS.iter().find(|row| row.key == key)?;
         (row.set)(self, value)
     }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 #[cfg(test)]

@@ -131,6 +131,8 @@ static int attach_command(const char *path) {
                 putchar('\n');
                 fflush(stdout);
                 ptrace(PTRACE_DETACH, pid, NULL, NULL);
+                // If it stopped for another signal first, the attach's SIGSTOP is still pending.
+                kill(pid, SIGCONT);
             }
             next = pid + 1;
         }
