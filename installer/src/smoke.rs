@@ -11,14 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, Instant, SystemTime};
 
+use cri_client::config::{self, ContainerConfig, NamespaceMode, PodConfig};
+use cri_client::message::{ContainerState, SandboxState};
 use installer_protocol::CgroupDriver;
 
-use crate::cri::message::{
-    ContainerConfig, ContainerMetadata, ContainerState, CreateContainerRequest, ImageSpec,
-    LinuxContainerConfig, LinuxContainerSecurityContext, LinuxPodSandboxConfig,
-    LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxMetadata, SandboxState,
-};
 use crate::cri::{Cri, CriError};
 
 /// The exit code of the smoke guest, `installer/smoke/smoke.wat`, and the line that it prints.
@@ -168,11 +164,11 @@ pub async fn run(cri: &Cri, smoke: &Smoke) -> Result<Passed, SmokeError> {
 /// A container may be left without its sandbox: the removal of a sandbox includes the containers
 /// that exist then, and containerd may create this one a moment later.
 pub async fn remove_leftovers(cri: &Cri, runtime: &str) -> Result<usize, CriError> {
-    let left = cri.sandboxes(labels(runtime)).await?;
+    let left = cri.client.sandboxes(labels(runtime)).await?;
     for sandbox in &left {
         cri.remove_sandbox(&sandbox.id).await?;
     }
-    for container in cri.containers(labels(runtime)).await? {
+    for container in cri.client.containers(labels(runtime)).await? {
         cri.remove_container(&container.id).await?;
     }
     Ok(left.len())
@@ -184,7 +180,7 @@ async fn run_guest(cri: &Cri, smoke: &Smoke, log: &Path) -> Result<Passed, Smoke
         handler: smoke.handler.clone(),
         source,
     };
-    if !cri.has_image(&smoke.image).await.map_err(failed)? {
+    if !cri.client.has_image(&smoke.image).await.map_err(failed)? {
         return Err(SmokeError::NoImage {
             image: smoke.image.clone(),
         });
@@ -211,6 +207,7 @@ async fn run_guest(cri: &Cri, smoke: &Smoke, log: &Path) -> Result<Passed, Smoke
         let start = Instant::now();
         // An error here is not caused by the kubelet.
         let id = cri
+            .client
             .run_sandbox(config.clone(), &smoke.handler)
             .await
             .map_err(failed)?;
@@ -264,17 +261,16 @@ async fn run_container(
     cri: &Cri,
     smoke: &Smoke,
     sandbox: &str,
-    config: PodSandboxConfig,
+    config: PodConfig,
 ) -> Result<End, CriError> {
-    let request = CreateContainerRequest {
-        pod_sandbox_id: sandbox.to_owned(),
-        config: Some(container_config(smoke)),
-        sandbox_config: Some(config),
-    };
-    let id = cri.create_container(request).await?;
-    cri.start_container(&id).await?;
+    let container = container_config(smoke, &config);
+    let id = cri
+        .client
+        .create_container(sandbox, config, container)
+        .await?;
+    cri.client.start_container(&id).await?;
     loop {
-        let status = cri.container(&id).await?;
+        let status = cri.client.container(&id).await?;
         if status.state() == ContainerState::Exited {
             return Ok(End {
                 code: status.exit_code,
@@ -331,7 +327,7 @@ async fn was_stopped(
     }
     let failed = Instant::now();
     loop {
-        let sandboxes = cri.sandboxes(labels(&smoke.runtime)).await?;
+        let sandboxes = cri.client.sandboxes(labels(&smoke.runtime)).await?;
         if !sandboxes
             .iter()
             .any(|sandbox| sandbox.id == id && sandbox.state() == SandboxState::Ready)
@@ -353,25 +349,19 @@ fn labels(runtime: &str) -> BTreeMap<String, String> {
 
 /// Returns the sandbox's configuration. Its name is unique: a used name stays reserved until the
 /// whole sandbox is removed.
-fn sandbox_config(smoke: &Smoke, driver: CgroupDriver) -> PodSandboxConfig {
+fn sandbox_config(smoke: &Smoke, driver: CgroupDriver) -> PodConfig {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let metadata = PodSandboxMetadata {
-        name: format!("wasmedge-smoke-{}", smoke.runtime),
-        uid: format!("smoke-{}-{}", process::id(), now.as_nanos()),
-        namespace: NAMESPACE.to_owned(),
-    };
-    let security_context = Some(LinuxSandboxSecurityContext {
-        namespace_options: Some(namespaces()),
-    });
-    PodSandboxConfig {
-        metadata: Some(metadata),
-        log_directory: smoke.logs.node.display().to_string(),
-        labels: labels(&smoke.runtime),
-        linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: cgroup_parent(driver).to_owned(),
-            security_context,
-        }),
-    }
+    let mut config = config::pod(
+        &format!("wasmedge-smoke-{}", smoke.runtime),
+        NamespaceMode::Node,
+        NamespaceMode::Container,
+        cgroup_parent(driver),
+    )
+    .with_uid(format!("smoke-{}-{}", process::id(), now.as_nanos()))
+    .in_namespace(NAMESPACE);
+    config.log_directory = smoke.logs.node.display().to_string();
+    config.labels = labels(&smoke.runtime);
+    config
 }
 
 /// Returns the parent of the sandbox's cgroups. systemd accepts slices only, and each node has this
@@ -384,29 +374,11 @@ fn cgroup_parent(driver: CgroupDriver) -> &'static str {
     }
 }
 
-fn container_config(smoke: &Smoke) -> ContainerConfig {
-    let security_context = Some(LinuxContainerSecurityContext {
-        namespace_options: Some(namespaces()),
-    });
-    ContainerConfig {
-        metadata: Some(ContainerMetadata {
-            name: "smoke".to_owned(),
-        }),
-        image: Some(ImageSpec {
-            image: smoke.image.clone(),
-        }),
-        command: vec![GUEST.to_owned()],
-        labels: labels(&smoke.runtime),
-        log_path: LOG.to_owned(),
-        linux: Some(LinuxContainerConfig { security_context }),
-    }
-}
-
-fn namespaces() -> NamespaceOption {
-    NamespaceOption {
-        network: NamespaceMode::Node.into(),
-        pid: NamespaceMode::Container.into(),
-    }
+fn container_config(smoke: &Smoke, pod: &PodConfig) -> ContainerConfig {
+    let mut config = pod.container("smoke", &smoke.image, &[GUEST]);
+    config.labels = labels(&smoke.runtime);
+    LOG.clone_into(&mut config.log_path);
+    config
 }
 
 /// Creates the folder and removes the log of an earlier guest.

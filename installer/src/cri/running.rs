@@ -4,16 +4,20 @@
 
 use std::collections::BTreeMap;
 
-use http::uri::PathAndQuery;
-use tonic::Request;
-use tonic::metadata::MetadataValue;
+use cri_client::Method;
+use cri_client::message::{ContainerState, SandboxState};
 
-use super::message::{ContainerState, ListPodSandboxRequest, ListPodSandboxResponse, SandboxState};
-use super::{CALL_TIMEOUT, Cri, CriError, status};
+use super::{Cri, CriError, status};
 use crate::containers::{RunningContainer, RunningPod, RunningWorkloads};
 
 /// Selects the containers with a path as runtime, in containerd's filter syntax.
 const BY_PATH: &str = "runtime.name~=\"^/\"";
+
+const LIST_NAMESPACES: Method<Filters, Namespaces> =
+    Method::new("containerd.services.namespaces.v1.Namespaces/List");
+const LIST_CONTAINERS: Method<Filters, Containers> =
+    Method::new("containerd.services.containers.v1.Containers/List");
+const LIST_TASKS: Method<Filters, Tasks> = Method::new("containerd.services.tasks.v1.Tasks/List");
 
 /// The used parts of containerd's API (`containerd/api/services`, unchanged since 1.0).
 #[derive(Clone, PartialEq, prost::Message)]
@@ -70,24 +74,17 @@ impl Cri {
     /// Lists the pods and containers that run.
     pub async fn running(&self) -> Result<RunningWorkloads, CriError> {
         let settings = self
-            .status(CALL_TIMEOUT)
+            .client
+            .status()
             .await
             .map(|answer| status::configured(&answer))?;
-        let sandboxes: ListPodSandboxResponse = self
-            .call(
-                CALL_TIMEOUT,
-                "ListPodSandbox",
-                ListPodSandboxRequest { filter: None },
-            )
-            .await?;
-        let listed = self.containers(BTreeMap::new()).await?;
+        let sandboxes = self.client.sandboxes(BTreeMap::new()).await?;
+        let listed = self.client.containers(BTreeMap::new()).await?;
         let handlers: BTreeMap<&str, &str> = sandboxes
-            .items
             .iter()
             .map(|sandbox| (sandbox.id.as_str(), sandbox.runtime_handler.as_str()))
             .collect();
         let ready = sandboxes
-            .items
             .iter()
             .filter(|sandbox| sandbox.state() == SandboxState::Ready)
             .map(|sandbox| sandbox.id.as_str());
@@ -122,8 +119,9 @@ impl Cri {
     /// program's path.
     async fn containers_by_path(&self) -> Result<Vec<RunningContainer>, CriError> {
         let mut found = Vec::new();
-        let namespaces: Namespaces = self
-            .list("namespaces.v1.Namespaces", None, Filters::default())
+        let namespaces = self
+            .client
+            .call(&LIST_NAMESPACES, Filters::default())
             .await?;
         for namespace in namespaces
             .namespaces
@@ -133,14 +131,16 @@ impl Cri {
             let by_path = Filters {
                 filters: vec![BY_PATH.to_owned()],
             };
-            let containers: Containers = self
-                .list("containers.v1.Containers", Some(namespace), by_path)
+            let containers = self
+                .client
+                .call_in_namespace(namespace, &LIST_CONTAINERS, by_path)
                 .await?;
             if containers.containers.is_empty() {
                 continue;
             }
-            let tasks: Tasks = self
-                .list("tasks.v1.Tasks", Some(namespace), Filters::default())
+            let tasks = self
+                .client
+                .call_in_namespace(namespace, &LIST_TASKS, Filters::default())
                 .await?;
             let runs = |id: &str| tasks.tasks.iter().any(|task| task.id == id);
             let containers = containers
@@ -154,21 +154,5 @@ impl Cri {
             }));
         }
         Ok(found)
-    }
-
-    async fn list<A: prost::Message + Default + Send + Sync + 'static>(
-        &self,
-        service: &str,
-        namespace: Option<&str>,
-        filters: Filters,
-    ) -> Result<A, CriError> {
-        let path: PathAndQuery = format!("/containerd.services.{service}/List")
-            .parse()
-            .expect("a service's name is a word");
-        let mut request = Request::new(filters);
-        if let Some(name) = namespace.and_then(|name| MetadataValue::try_from(name).ok()) {
-            request.metadata_mut().insert("containerd-namespace", name);
-        }
-        self.unary(CALL_TIMEOUT, "List", path, request).await
     }
 }

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cri_client::message::{self, StatusResponse};
 use installer_protocol::CgroupDriver;
 use installer_protocol::layout::parent;
 use serde::Deserialize;
 
-use super::message::{self, StatusResponse};
 use crate::containers;
 
 /// The status of containerd's CRI.
@@ -171,8 +171,9 @@ fn settings(answer: &StatusResponse) -> Result<PluginSettings, String> {
 
 #[cfg(test)]
 mod tests {
+    use cri_client::message::{RuntimeCondition, RuntimeHandler, RuntimeStatus};
+
     use super::*;
-    use crate::cri::message::{RuntimeCondition, RuntimeHandler, RuntimeStatus};
 
     fn condition(r#type: &str, status: bool) -> RuntimeCondition {
         RuntimeCondition {
@@ -198,6 +199,7 @@ mod tests {
                 .iter()
                 .map(|name| RuntimeHandler {
                     name: (*name).to_owned(),
+                    features: None,
                 })
                 .collect(),
         }

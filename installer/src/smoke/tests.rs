@@ -96,10 +96,10 @@ fn sandboxes_of_a_runtime_share_their_label_and_have_unique_names() {
     };
     let [one, other] = [(); 2].map(|()| sandbox_config(&smoke, CgroupDriver::Systemd));
     assert_eq!(one.labels, other.labels);
-    assert_ne!(one.metadata.unwrap().uid, other.metadata.unwrap().uid);
+    assert_ne!(one.uid(), other.uid());
     assert_eq!(one.log_directory, "/opt/logs");
     assert_eq!(
-        container_config(&smoke).labels,
+        container_config(&smoke, &one).labels,
         one.labels,
         "a container without its sandbox is found by them"
     );

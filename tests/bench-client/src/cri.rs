@@ -1,67 +1,53 @@
 //! CRI calls that create and remove pods, several at once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use containerd_client::tonic::Request;
-use containerd_client::tonic::client::Grpc;
-use containerd_client::tonic::codec::ProstCodec;
-use containerd_client::tonic::transport::Channel;
-use cri_calls::SERVICE;
-use cri_calls::config::{self, NamespaceMode, PodConfig};
-use cri_calls::message::{CreateContainer, Empty, Id, ListPodSandboxResponse, RunPodSandbox};
-use http::uri::PathAndQuery;
+use cri_client::Client;
+use cri_client::config::{self, NamespaceMode, PodConfig};
 
 use crate::plan::Network;
 
-/// Timeout of a call.
+/// Timeout of a call: many pods are created and removed at once.
 const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A client; clones share its connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Cri {
-    channel: Channel,
+    client: Client,
 }
 
 impl Cri {
     /// Connects to the containerd at the socket `address`.
     pub(crate) async fn connect(address: &Path) -> Result<Self> {
-        let channel = containerd_client::connect(address)
+        let client = Client::connect(address)
             .await
-            .with_context(|| format!("connect to {}", address.display()))?;
-        Ok(Self { channel })
+            .with_context(|| format!("connect to {}", address.display()))?
+            .with_timeout(CALL_TIMEOUT);
+        Ok(Self { client })
     }
 
     /// Creates a sandbox, and returns its id.
     pub(crate) async fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
-        let request = RunPodSandbox {
-            config: Some(config.clone()),
-            runtime_handler: handler.to_owned(),
-        };
-        self.call::<_, Id>("RunPodSandbox", request)
-            .await
-            .map(|answer| answer.id)
+        Ok(self.client.run_sandbox(config.clone(), handler).await?)
     }
 
     /// Stops a sandbox with its containers.
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() })
-            .await
-            .map(drop)
+        Ok(self.client.stop_sandbox(id).await?)
     }
 
     /// Removes a stopped sandbox.
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() })
-            .await
-            .map(drop)
+        Ok(self.client.remove_sandbox(id).await?)
     }
 
     /// Returns the ids of all sandboxes.
     pub(crate) async fn sandboxes(&self) -> Result<Vec<String>> {
-        let answer: ListPodSandboxResponse = self.call("ListPodSandbox", Empty {}).await?;
-        Ok(answer.items.into_iter().map(|sandbox| sandbox.id).collect())
+        let sandboxes = self.client.sandboxes(BTreeMap::new()).await?;
+        Ok(sandboxes.into_iter().map(|sandbox| sandbox.id).collect())
     }
 
     /// Creates a container of `image` in a sandbox, and starts it.
@@ -74,37 +60,11 @@ impl Cri {
     ) -> Result<()> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let container = config.container("idle", image, &words);
-        let request = CreateContainer {
-            pod_sandbox_id: sandbox.to_owned(),
-            config: Some(container),
-            sandbox_config: Some(config),
-        };
-        let made: Id = self.call("CreateContainer", request).await?;
-        self.call::<_, Empty>("StartContainer", made)
-            .await
-            .map(drop)
-    }
-
-    async fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
-    where
-        Q: prost::Message + Send + Sync + 'static,
-        A: prost::Message + Default + Send + Sync + 'static,
-    {
-        let path: PathAndQuery = format!("/{SERVICE}/{method}")
-            .parse()
-            .expect("a method's name is a valid path");
-        let mut client = Grpc::new(self.channel.clone());
-        client
-            .ready()
-            .await
-            .with_context(|| format!("reach containerd for {method}"))?;
-        let mut request = Request::new(message);
-        request.set_timeout(CALL_TIMEOUT);
-        let answer = client
-            .unary(request, path, ProstCodec::<Q, A>::default())
-            .await
-            .with_context(|| format!("CRI's {method}"))?;
-        Ok(answer.into_inner())
+        let id = self
+            .client
+            .create_container(sandbox, config, container)
+            .await?;
+        Ok(self.client.start_container(&id).await?)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::CgroupDriver;
 use libtest_mimic::{Arguments, Completion, Failed};
-use node_installer::cri::{Cri, CriError};
+use node_installer::cri::{Cri, CriError, ReadyError};
 use node_installer::smoke::{self, Logs, Smoke, SmokeError};
 use test_guests::{EXIT_42, Guest, HELLO, SPIN};
 use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
@@ -522,7 +522,7 @@ fn missing_containerd_is_distinguished_from_one_that_is_not_ready(node: &Node) -
         "{unreachable:?}"
     );
     ensure!(
-        matches!(&unready, Err(CriError::NotReady { last, .. }) if last.contains("No such file")),
+        matches!(&unready, Err(ReadyError::NotReady { last, .. }) if last.contains("No such file")),
         "{unready:?}"
     );
     Ok(())

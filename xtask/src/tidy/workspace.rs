@@ -209,6 +209,11 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "node-installer",
+        to: "cri-client",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "node-installer",
         to: "systemd-client",
         kind: Kind::Normal,
     },
@@ -234,12 +239,12 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "bench-client",
-        to: "cri-calls",
+        to: "cri-client",
         kind: Kind::Normal,
     },
     Arrow {
         from: "vm-inside",
-        to: "cri-calls",
+        to: "cri-client",
         kind: Kind::Normal,
     },
     Arrow {
@@ -249,7 +254,7 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "testbed",
-        to: "cri-calls",
+        to: "cri-client",
         kind: Kind::Dev,
     },
     Arrow {

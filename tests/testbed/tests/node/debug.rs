@@ -2,7 +2,7 @@
 //! them; and accesses that a Linux program of a pod must not have.
 
 use anyhow::{Context as _, Result, ensure};
-use cri_calls::message::Executed;
+use cri_client::message::Executed;
 
 use crate::node::{Node, Verdict, tests};
 use crate::pods::succeeds;

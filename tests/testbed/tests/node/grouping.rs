@@ -1,7 +1,7 @@
 //! Hosts for a part of a node's containers: one for each Kubernetes namespace, or for each pod.
 
 use anyhow::{Result, anyhow, ensure};
-use cri_calls::message::ContainerState;
+use cri_client::message::ContainerState;
 use testbed::wait;
 
 use crate::machine::SETTLE_TIMEOUT;

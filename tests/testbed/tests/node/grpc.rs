@@ -2,20 +2,16 @@
 //! not show.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use http::uri::PathAndQuery;
-use hyper_util::rt::TokioIo;
+use cri_client::blocking::Caller;
+use cri_client::{Method, channel};
 use testbed::containerd::Containerd;
-use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tonic::client::Grpc;
-use tonic::codec::ProstCodec;
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 /// Timeout of a call: more than the host's timeouts for an exec process to get its turn and to be
@@ -49,14 +45,7 @@ impl Client {
             .enable_all()
             .build()
             .context("start a runtime")?;
-        let connector = tower::service_fn(move |_: Uri| {
-            let socket = socket.clone();
-            async move { Ok::<_, io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
-        });
-        // The address is never resolved: the connector uses the socket's path.
-        let channel = runtime.block_on(async {
-            Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector)
-        });
+        let channel = runtime.block_on(async { channel::lazy(&socket) });
         let namespace = namespace
             .parse()
             .context("the namespace is not a valid header value")?;
@@ -73,35 +62,24 @@ impl Client {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        self.runtime.block_on(async {
-            let path: PathAndQuery = format!("/{method}")
-                .parse()
-                .expect("a method's name is a valid path");
-            let mut client = Grpc::new(self.channel.clone());
-            client.ready().await.map_err(|error| Refusal {
-                code: Code::Unavailable,
-                text: error.to_string(),
-            })?;
-            let mut request = Request::new(message);
-            request.set_timeout(CALL_TIMEOUT);
-            request
-                .metadata_mut()
-                .insert("containerd-namespace", self.namespace.clone());
-            Ok(client
-                .unary(request, path, ProstCodec::<Q, A>::default())
-                .await?
-                .into_inner())
-        })
+        let mut request = Request::new(message);
+        request.set_timeout(CALL_TIMEOUT);
+        request
+            .metadata_mut()
+            .insert("containerd-namespace", self.namespace.clone());
+        self.runtime
+            .block_on(channel::unary(self.channel.clone(), method, request))
+            .map_err(Refusal::from)
     }
 }
 
-impl cri_calls::Caller for Client {
-    fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
+impl Caller for Client {
+    fn call<Q, A>(&self, method: &Method<Q, A>, message: Q) -> Result<A>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
-        Ok(Self::call(self, method, message)?)
+        Ok(Self::call(self, method.path(), message)?)
     }
 }
 

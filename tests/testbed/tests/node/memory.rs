@@ -3,8 +3,8 @@
 use std::iter;
 
 use anyhow::{Result, ensure};
-use cri_calls::config::Resources;
-use cri_calls::message::ContainerState;
+use cri_client::config::Resources;
+use cri_client::message::ContainerState;
 use test_guests::{HELLO, RECURSE};
 use testbed::image::{Entry, Packed, RootfsImage};
 

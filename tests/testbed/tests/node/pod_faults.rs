@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use cri_calls::config::NamespaceMode;
-use cri_calls::message::{ContainerState, SandboxState};
+use cri_client::config::NamespaceMode;
+use cri_client::message::{ContainerState, SandboxState};
 use testbed::wait;
 
 use crate::machine::SETTLE_TIMEOUT;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use cri_calls::message::{ContainerState, SandboxState};
+use cri_client::message::{ContainerState, SandboxState};
 use testbed::wait;
 
 use crate::machine::SETTLE_TIMEOUT;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use cri_calls::config::{NamespaceMode, Resources};
-use cri_calls::message::{ContainerState, Executed, SandboxState};
+use cri_client::config::{NamespaceMode, Resources};
+use cri_client::message::{ContainerState, Executed, SandboxState};
 use testbed::wait;
 
 use crate::grpc::Refusal;

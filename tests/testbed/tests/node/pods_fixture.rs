@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
-use cri_calls::Cri;
-use cri_calls::config::{self, ContainerConfig, NamespaceMode, PodConfig};
+use cri_client::blocking::Cri;
+use cri_client::config::{self, ContainerConfig, NamespaceMode, PodConfig};
 use testbed::containerd::{Cgroups, Containerd, Cri as CriConfig, Handler, Install};
 use testbed::image::{Packed, RootfsImage};
 use testbed::isolated_namespace::{IsolatedNamespace, Lifetime, NamespaceOptions, Network};

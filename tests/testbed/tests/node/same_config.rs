@@ -2,8 +2,8 @@
 //! the module of the image that it names, or is refused.
 
 use anyhow::{Result, bail, ensure};
-use cri_calls::config::ContainerConfig;
-use cri_calls::message::ContainerState;
+use cri_client::config::ContainerConfig;
+use cri_client::message::ContainerState;
 use testbed::image::{FileArtifact, Packed, WasmImage, compile_if_text};
 
 use crate::node::{Node, Verdict, expect, tests};

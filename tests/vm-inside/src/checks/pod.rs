@@ -4,8 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use cri_calls::Cri;
-use cri_calls::config::{self, NamespaceMode, PodConfig};
+use cri_client::blocking::Cri;
+use cri_client::config::{self, NamespaceMode, PodConfig};
 
 use super::checks;
 use crate::containerd::Containerd;

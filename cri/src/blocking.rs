@@ -1,35 +1,24 @@
-//! Pods as kubelet creates them: CRI calls for tests and benchmarks.
-//!
-//! * [`config`]: configuration of pods and containers.
-//! * [`message`]: requests and responses.
-//!
-//! Messages have only the fields that are used here. Numbers and meanings: `k8s.io/cri-api`,
-//! `pkg/apis/runtime/v1/api.proto`.
+//! Blocking calls of CRI, as kubelet makes them, for tests.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-pub mod config;
-pub mod message;
-
-use config::{ContainerConfig, PodConfig, Resources};
-use message::{
-    AllStats, ContainerStats, ContainerStatsResponse, ContainerStatus, ContainerStatusResponse,
-    CreateContainer, Empty, ExecSync, Executed, HandlerFeatures, Id, PodSandboxStatusResponse,
-    RunPodSandbox, SandboxStatus, StatusResponse, StopContainer, UpdateResources,
+use crate::config::{ContainerConfig, PodConfig, Resources};
+use crate::message::{
+    ContainerId, ContainerStats, ContainerStatus, CreateContainerRequest, Empty, ExecSyncRequest,
+    Executed, HandlerFeatures, RunPodSandboxRequest, SandboxId, SandboxStatus, StatusRequest,
+    StopContainerRequest, UpdateResourcesRequest,
 };
-
-/// The gRPC service of all calls.
-pub const SERVICE: &str = "runtime.v1.RuntimeService";
+use crate::method::{self, Method};
 
 /// A synchronous client of one containerd.
 pub trait Caller {
-    /// Calls `method`, written as `package.Service/Method`.
+    /// Calls `method`.
     ///
     /// # Errors
     /// Fails if there is no reply, or it is an error.
-    fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
+    fn call<Q, A>(&self, method: &Method<Q, A>, message: Q) -> Result<A>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static;
@@ -53,9 +42,9 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn features(&self, handler: &str) -> Result<Option<HandlerFeatures>> {
-        let answer: StatusResponse = self.call("Status", Empty {})?;
+        let answer = self.call(&method::STATUS, StatusRequest { verbose: false })?;
         Ok(answer
-            .handlers
+            .runtime_handlers
             .into_iter()
             .find(|found| found.name == handler)
             .and_then(|found| found.features))
@@ -66,11 +55,11 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn run_sandbox(&self, config: &PodConfig, handler: &str) -> Result<String> {
-        let request = RunPodSandbox {
+        let request = RunPodSandboxRequest {
             config: Some(config.clone()),
             runtime_handler: handler.to_owned(),
         };
-        self.call::<_, Id>("RunPodSandbox", request)
+        self.call(&method::RUN_POD_SANDBOX, request)
             .map(|answer| answer.id)
     }
 
@@ -79,7 +68,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn remove_sandbox(&self, id: &str) -> Result<()> {
-        let stop = || self.call::<_, Empty>("StopPodSandbox", Id { id: id.to_owned() });
+        let stop = || self.call(&method::STOP_POD_SANDBOX, SandboxId::from(id));
         // containerd receives the sandbox's exit event, deletes its task and closes the connection,
         // maybe before it has read the reply to its own kill. kubelet retries, too.
         stop().or_else(|error| {
@@ -89,7 +78,7 @@ impl<'a, C: Caller> Cri<'a, C> {
                 Err(error)
             }
         })?;
-        self.call::<_, Empty>("RemovePodSandbox", Id { id: id.to_owned() })
+        self.call(&method::REMOVE_POD_SANDBOX, SandboxId::from(id))
             .map(drop)
     }
 
@@ -98,8 +87,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn sandbox(&self, id: &str) -> Result<SandboxStatus> {
-        let answer: PodSandboxStatusResponse =
-            self.call("PodSandboxStatus", Id { id: id.to_owned() })?;
+        let answer = self.call(&method::POD_SANDBOX_STATUS, SandboxId::from(id))?;
         answer
             .status
             .with_context(|| format!("no status of sandbox {id}"))
@@ -115,12 +103,12 @@ impl<'a, C: Caller> Cri<'a, C> {
         pod: &PodConfig,
         container: ContainerConfig,
     ) -> Result<String> {
-        let request = CreateContainer {
+        let request = CreateContainerRequest {
             pod_sandbox_id: sandbox.to_owned(),
             config: Some(container),
             sandbox_config: Some(pod.clone()),
         };
-        self.call::<_, Id>("CreateContainer", request)
+        self.call(&method::CREATE_CONTAINER, request)
             .map(|answer| answer.id)
     }
 
@@ -129,7 +117,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn start_container(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("StartContainer", Id { id: id.to_owned() })
+        self.call(&method::START_CONTAINER, ContainerId::from(id))
             .map(drop)
     }
 
@@ -139,9 +127,9 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// Fails if the call fails.
     pub fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
         let timeout = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
-        self.call::<_, Empty>(
-            "StopContainer",
-            StopContainer {
+        self.call(
+            &method::STOP_CONTAINER,
+            StopContainerRequest {
                 container_id: id.to_owned(),
                 timeout,
             },
@@ -154,7 +142,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn remove_container(&self, id: &str) -> Result<()> {
-        self.call::<_, Empty>("RemoveContainer", Id { id: id.to_owned() })
+        self.call(&method::REMOVE_CONTAINER, ContainerId::from(id))
             .map(drop)
     }
 
@@ -163,8 +151,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn container(&self, id: &str) -> Result<ContainerStatus> {
-        let answer: ContainerStatusResponse =
-            self.call("ContainerStatus", Id { id: id.to_owned() })?;
+        let answer = self.call(&method::CONTAINER_STATUS, ContainerId::from(id))?;
         answer
             .status
             .with_context(|| format!("no status of container {id}"))
@@ -178,8 +165,8 @@ impl<'a, C: Caller> Cri<'a, C> {
     pub fn exec_sync(&self, id: &str, args: &[&str], seconds: i64) -> Result<Executed> {
         let cmd = args.iter().map(|word| (*word).to_owned()).collect();
         self.call(
-            "ExecSync",
-            ExecSync {
+            &method::EXEC_SYNC,
+            ExecSyncRequest {
                 container_id: id.to_owned(),
                 cmd,
                 timeout: seconds,
@@ -192,9 +179,9 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn update(&self, id: &str, resources: Resources) -> Result<()> {
-        self.call::<_, Empty>(
-            "UpdateContainerResources",
-            UpdateResources {
+        self.call(
+            &method::UPDATE_CONTAINER_RESOURCES,
+            UpdateResourcesRequest {
                 container_id: id.to_owned(),
                 linux: Some(resources),
             },
@@ -207,8 +194,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn stats(&self, id: &str) -> Result<ContainerStats> {
-        let answer: ContainerStatsResponse =
-            self.call("ContainerStats", Id { id: id.to_owned() })?;
+        let answer = self.call(&method::CONTAINER_STATS, ContainerId::from(id))?;
         answer
             .stats
             .with_context(|| format!("no stats of container {id}"))
@@ -219,7 +205,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn all_stats(&self) -> Result<Vec<String>> {
-        let answer: AllStats = self.call("ListContainerStats", Empty {})?;
+        let answer = self.call(&method::LIST_CONTAINER_STATS, Empty {})?;
         Ok(answer
             .stats
             .into_iter()
@@ -232,7 +218,7 @@ impl<'a, C: Caller> Cri<'a, C> {
     /// # Errors
     /// Fails if the call fails.
     pub fn all_pods_stats(&self) -> Result<Vec<String>> {
-        let answer: AllStats = self.call("ListPodSandboxStats", Empty {})?;
+        let answer = self.call(&method::LIST_POD_SANDBOX_STATS, Empty {})?;
         Ok(answer
             .stats
             .into_iter()
@@ -240,13 +226,13 @@ impl<'a, C: Caller> Cri<'a, C> {
             .collect())
     }
 
-    fn call<Q, A>(&self, method: &str, message: Q) -> Result<A>
+    fn call<Q, A>(&self, method: &Method<Q, A>, message: Q) -> Result<A>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
         self.caller
-            .call(&format!("{SERVICE}/{method}"), message)
-            .with_context(|| format!("CRI's {method}"))
+            .call(method, message)
+            .with_context(|| format!("CRI's {}", method.name()))
     }
 }

@@ -1,6 +1,8 @@
-//! Requests and responses.
+//! Requests and answers.
 
-use crate::config::{ContainerConfig, PodConfig, Resources};
+use std::collections::BTreeMap;
+
+use crate::config::{ContainerConfig, ImageSpec, PodConfig, Resources};
 
 /// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
@@ -30,17 +32,39 @@ pub enum SandboxState {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Empty {}
 
-/// A request or response with an id alone.
+/// The id of a sandbox: a response to `RunPodSandbox`, and requests and parts of responses with the
+/// same form.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Id {
+pub struct SandboxId {
     /// The id.
     #[prost(string, tag = "1")]
     pub id: String,
 }
 
+impl From<&str> for SandboxId {
+    fn from(id: &str) -> Self {
+        Self { id: id.to_owned() }
+    }
+}
+
+/// The id of a container: a response to `CreateContainer`, and requests and parts of responses with
+/// the same form.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ContainerId {
+    /// The id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+}
+
+impl From<&str> for ContainerId {
+    fn from(id: &str) -> Self {
+        Self { id: id.to_owned() }
+    }
+}
+
 /// A request to run a sandbox.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct RunPodSandbox {
+pub struct RunPodSandboxRequest {
     /// The pod's configuration.
     #[prost(message, optional, tag = "1")]
     pub config: Option<PodConfig>,
@@ -68,17 +92,47 @@ pub struct SandboxStatus {
     pub created_at: i64,
 }
 
-/// The response with all sandboxes.
+/// A request to list sandboxes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListPodSandboxRequest {
+    /// Restricts the list, if it is set.
+    #[prost(message, optional, tag = "1")]
+    pub filter: Option<PodSandboxFilter>,
+}
+
+/// Selects sandboxes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PodSandboxFilter {
+    /// The labels that all of them have.
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub label_selector: BTreeMap<String, String>,
+}
+
+/// The response with the selected sandboxes.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ListPodSandboxResponse {
-    /// Their ids.
+    /// The sandboxes.
     #[prost(message, repeated, tag = "1")]
-    pub items: Vec<Id>,
+    pub items: Vec<PodSandbox>,
+}
+
+/// A sandbox in a list.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PodSandbox {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// A [`SandboxState`].
+    #[prost(enumeration = "SandboxState", tag = "3")]
+    pub state: i32,
+    /// Its handler.
+    #[prost(string, tag = "7")]
+    pub runtime_handler: String,
 }
 
 /// A request to create a container.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct CreateContainer {
+pub struct CreateContainerRequest {
     /// The id of its sandbox.
     #[prost(string, tag = "1")]
     pub pod_sandbox_id: String,
@@ -92,13 +146,51 @@ pub struct CreateContainer {
 
 /// A request to stop a container.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct StopContainer {
+pub struct StopContainerRequest {
     /// The id of the container.
     #[prost(string, tag = "1")]
     pub container_id: String,
     /// Seconds until it is killed.
     #[prost(int64, tag = "2")]
     pub timeout: i64,
+}
+
+/// A request to list containers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListContainersRequest {
+    /// Restricts the list, if it is set.
+    #[prost(message, optional, tag = "1")]
+    pub filter: Option<ContainerFilter>,
+}
+
+/// Selects containers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ContainerFilter {
+    /// The labels that all of them have.
+    #[prost(btree_map = "string, string", tag = "4")]
+    pub label_selector: BTreeMap<String, String>,
+}
+
+/// The response with the selected containers.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ListContainersResponse {
+    /// The containers.
+    #[prost(message, repeated, tag = "1")]
+    pub containers: Vec<Container>,
+}
+
+/// A container in a list.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Container {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// The id of its sandbox.
+    #[prost(string, tag = "2")]
+    pub pod_sandbox_id: String,
+    /// A [`ContainerState`].
+    #[prost(enumeration = "ContainerState", tag = "6")]
+    pub state: i32,
 }
 
 /// The response with the status of a container.
@@ -121,11 +213,14 @@ pub struct ContainerStatus {
     /// `OOMKilled`, `Error`, `Completed`.
     #[prost(string, tag = "10")]
     pub reason: String,
+    /// The details of the reason.
+    #[prost(string, tag = "11")]
+    pub message: String,
 }
 
 /// A request to run a program in a container.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct ExecSync {
+pub struct ExecSyncRequest {
     /// The id of the container.
     #[prost(string, tag = "1")]
     pub container_id: String,
@@ -160,7 +255,7 @@ impl Executed {
 
 /// A request to change a container's limits.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct UpdateResources {
+pub struct UpdateResourcesRequest {
     /// The id of the container.
     #[prost(string, tag = "1")]
     pub container_id: String,
@@ -179,7 +274,7 @@ pub struct ContainerStatsResponse {
 
 /// The response with the statistics of all containers or pods, of which only the ids are read.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct AllStats {
+pub struct ListStatsResponse {
     /// One for each.
     #[prost(message, repeated, tag = "1")]
     pub stats: Vec<StatsOf>,
@@ -190,7 +285,15 @@ pub struct AllStats {
 pub struct StatsOf {
     /// Its id.
     #[prost(message, optional, tag = "1")]
-    pub attributes: Option<Id>,
+    pub attributes: Option<StatsId>,
+}
+
+/// The id of a pod or container with statistics.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct StatsId {
+    /// The id.
+    #[prost(string, tag = "1")]
+    pub id: String,
 }
 
 /// Statistics of a container.
@@ -238,12 +341,51 @@ pub struct MemoryUsage {
     pub working_set: Option<Number>,
 }
 
+/// A request for containerd's status.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct StatusRequest {
+    /// Whether the response has `info`.
+    #[prost(bool, tag = "1")]
+    pub verbose: bool,
+}
+
 /// The response with containerd's status.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StatusResponse {
+    /// The status.
+    #[prost(message, optional, tag = "1")]
+    pub status: Option<RuntimeStatus>,
+    /// Further information, such as `config`, the CRI plugin's configuration as JSON.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub info: BTreeMap<String, String>,
     /// Its handlers; containerd 1.x lists none.
     #[prost(message, repeated, tag = "3")]
-    pub handlers: Vec<RuntimeHandler>,
+    pub runtime_handlers: Vec<RuntimeHandler>,
+}
+
+/// The conditions of containerd.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RuntimeStatus {
+    /// `RuntimeReady`, `NetworkReady`.
+    #[prost(message, repeated, tag = "1")]
+    pub conditions: Vec<RuntimeCondition>,
+}
+
+/// A condition of containerd.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RuntimeCondition {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub r#type: String,
+    /// Whether it is true.
+    #[prost(bool, tag = "2")]
+    pub status: bool,
+    /// The cause in one word.
+    #[prost(string, tag = "3")]
+    pub reason: String,
+    /// The cause as a sentence.
+    #[prost(string, tag = "4")]
+    pub message: String,
 }
 
 /// A handler, as reported to kubelet.
@@ -271,4 +413,28 @@ pub struct Number {
     /// The number.
     #[prost(uint64, tag = "1")]
     pub value: u64,
+}
+
+/// A request for the status of an image.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ImageStatusRequest {
+    /// The image.
+    #[prost(message, optional, tag = "1")]
+    pub image: Option<ImageSpec>,
+}
+
+/// The response with the status of an image.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ImageStatusResponse {
+    /// The image; none if the node does not have it.
+    #[prost(message, optional, tag = "1")]
+    pub image: Option<Image>,
+}
+
+/// An image of the node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Image {
+    /// Its id.
+    #[prost(string, tag = "1")]
+    pub id: String,
 }

@@ -51,6 +51,8 @@ pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str)
     PodConfig {
         metadata: Some(metadata),
         hostname,
+        log_directory: String::new(),
+        labels: BTreeMap::new(),
         linux: Some(linux),
     }
 }
@@ -61,10 +63,22 @@ impl PodConfig {
         self.metadata.as_ref().map_or("", |metadata| &metadata.name)
     }
 
+    /// Returns its uid.
+    pub fn uid(&self) -> &str {
+        self.metadata.as_ref().map_or("", |metadata| &metadata.uid)
+    }
+
     /// Moves it to another Kubernetes namespace than `default`.
     #[must_use]
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         namespace.clone_into(&mut self.metadata.get_or_insert_default().namespace);
+        self
+    }
+
+    /// Sets its uid, which is its name by default.
+    #[must_use]
+    pub fn with_uid(mut self, uid: String) -> Self {
+        self.metadata.get_or_insert_default().uid = uid;
         self
     }
 
@@ -126,12 +140,11 @@ impl PodConfig {
             metadata: Some(ContainerMetadata {
                 name: name.to_owned(),
             }),
-            image: Some(ImageSpec {
-                image: image.to_owned(),
-                user_specified_image: String::new(),
-            }),
+            image: Some(ImageSpec::named(image)),
             command,
             mounts: Vec::new(),
+            labels: BTreeMap::new(),
+            log_path: String::new(),
             linux: Some(LinuxContainer {
                 resources: None,
                 security_context: Some(ContainerSecurity {
@@ -151,6 +164,12 @@ pub struct PodConfig {
     metadata: Option<PodMetadata>,
     #[prost(string, tag = "2")]
     hostname: String,
+    /// The node's folder for its containers' logs.
+    #[prost(string, tag = "3")]
+    pub log_directory: String,
+    /// Its labels.
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub labels: BTreeMap<String, String>,
     #[prost(message, optional, tag = "8")]
     linux: Option<LinuxPod>,
 }
@@ -226,6 +245,12 @@ pub struct ContainerConfig {
     command: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     mounts: Vec<Mount>,
+    /// Its labels.
+    #[prost(btree_map = "string, string", tag = "9")]
+    pub labels: BTreeMap<String, String>,
+    /// The path of its log in the pod's `log_directory`.
+    #[prost(string, tag = "11")]
+    pub log_path: String,
     #[prost(message, optional, tag = "15")]
     linux: Option<LinuxContainer>,
 }
@@ -346,12 +371,23 @@ struct ContainerMetadata {
     name: String,
 }
 
+/// A reference of an image.
 #[derive(Clone, PartialEq, prost::Message)]
-struct ImageSpec {
+pub struct ImageSpec {
     #[prost(string, tag = "1")]
     image: String,
     #[prost(string, tag = "18")]
     user_specified_image: String,
+}
+
+impl ImageSpec {
+    /// Refers to an image by a name or an id.
+    pub fn named(image: &str) -> Self {
+        Self {
+            image: image.to_owned(),
+            user_specified_image: String::new(),
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
