@@ -75,8 +75,9 @@ impl Loading {
     /// slice too, but two kills within one set-up are unlikely.
     fn is_oom_kill(&self, cgroup: &Cgroup) -> bool {
         let in_slice = || {
-            let kills = cgroup.slice_oom_kills().ok().flatten();
-            kills > self.slice_oom_kills
+            let now = cgroup.slice_oom_kills().ok().flatten();
+            let counts = now.zip(self.slice_oom_kills);
+            counts.is_some_and(|(now, before)| now > before)
         };
         cgroup.oom_kills().is_ok_and(|kills| kills > 0) || in_slice()
     }
