@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tonic::Request;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
+use tonic::{Code, Request};
 
 use crate::channel;
 use crate::config::{ContainerConfig, ImageSpec, PodConfig};
@@ -186,9 +186,13 @@ impl Client {
         A: prost::Message + Default + Send + Sync + 'static,
     {
         let mut request = Request::new(message);
-        if let Ok(name) = MetadataValue::try_from(namespace) {
-            request.metadata_mut().insert("containerd-namespace", name);
-        }
+        // Without the header the call would be about another namespace.
+        let name = MetadataValue::try_from(namespace).map_err(|error| CriError::Answer {
+            call: method.name(),
+            code: Code::InvalidArgument,
+            answer: format!("the namespace {namespace:?} cannot be sent: {error}"),
+        })?;
+        request.metadata_mut().insert("containerd-namespace", name);
         self.unary(self.timeout, method, request).await
     }
 

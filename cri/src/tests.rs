@@ -8,6 +8,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 
 use super::*;
+use crate::message::StatusRequest;
 
 #[tokio::test]
 async fn absent_socket_is_unreachable() {
@@ -18,6 +19,17 @@ async fn absent_socket_is_unreachable() {
         matches!(&error, CriError::Unreachable { source,
             .. } if source.kind() == io::ErrorKind::NotFound),
         "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn call_in_a_namespace_that_cannot_be_sent_is_refused() {
+    let client = Client::at(Path::new("/nowhere/containerd.sock"));
+    let call = client.call_in_namespace("a\nb", &method::STATUS, StatusRequest { verbose: false });
+    let error = call.await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("Status: the namespace \"a\\nb\" cannot be sent"),
+        "{error}"
     );
 }
 
