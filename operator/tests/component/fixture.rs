@@ -141,6 +141,11 @@ impl Fixture {
 
     /// Waits until the WasmRuntime is gone.
     pub(crate) async fn until_gone(&self, runtime: &str) {
+        self.until_gone_within(ROLLOUT_TIMEOUT, runtime).await;
+    }
+
+    /// As [`Fixture::until_gone`], with another timeout.
+    pub(crate) async fn until_gone_within(&self, timeout: Duration, runtime: &str) {
         let holds = || {
             if self.runtime(runtime).is_none() {
                 Ok(())
@@ -148,7 +153,7 @@ impl Fixture {
                 Err(self.evidence(runtime))
             }
         };
-        self.cluster.until(ROLLOUT_TIMEOUT, holds).await.unwrap();
+        self.cluster.until(timeout, holds).await.unwrap();
     }
 
     /// Returns the objects of the runtime, for the message of a failed test.

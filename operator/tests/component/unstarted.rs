@@ -95,18 +95,9 @@ async fn runtime_that_never_reached_a_node_is_deleted_without_installer() {
         let (fixture, _operator) = blocked(&script, &["a"]);
         sleep(Duration::from_secs(30)).await;
         fixture.uninstall("wasmedge");
-        let gone = || {
-            if fixture.runtime("wasmedge").is_none() {
-                Ok(())
-            } else {
-                Err(fixture.evidence("wasmedge"))
-            }
-        };
         fixture
-            .cluster
-            .until(Duration::from_mins(1), gone)
-            .await
-            .unwrap();
+            .until_gone_within(Duration::from_mins(1), "wasmedge")
+            .await;
         assert_eq!(fixture.fleet.machine("a").runs, 0);
         sleep(Duration::from_mins(1)).await;
         for resource in [JOB, POD, WASM_RUNTIME_NODE] {
@@ -184,18 +175,9 @@ async fn removal_job_with_wrong_image_is_reported_and_replaced() {
         "mirror.example/node-installer:0.1.0",
         Faults::default(),
     );
-    let gone = || {
-        if fixture.runtime("wasmedge").is_none() {
-            Ok(())
-        } else {
-            Err(fixture.evidence("wasmedge"))
-        }
-    };
     fixture
-        .cluster
-        .until(Duration::from_mins(3), gone)
-        .await
-        .unwrap();
+        .until_gone_within(Duration::from_mins(3), "wasmedge")
+        .await;
     assert!(fixture.fleet.machine("node-0").touched.is_empty());
     fixture.assert_sound();
 }

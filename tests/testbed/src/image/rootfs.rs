@@ -94,6 +94,16 @@ impl RootfsImage {
         }
     }
 
+    /// Creates the simplest image of a Linux program: `/native`, which is also the entrypoint.
+    pub fn of_native(reference: &str, program: impl Into<Vec<u8>>) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            entrypoint: vec!["/native".to_owned()],
+            files: vec![Entry::file("/native", program, 0o755)],
+            ..Self::default()
+        }
+    }
+
     /// Packs it.
     ///
     /// # Errors

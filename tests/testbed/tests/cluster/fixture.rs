@@ -10,7 +10,7 @@ use testbed::cache::Cache;
 use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
 use testbed::examples;
 use testbed::helm::Helm;
-use testbed::image::{Artifact, Entry, RootfsImage, WasmLayer};
+use testbed::image::{Artifact, RootfsImage, WasmLayer};
 use testbed::isolated_namespace::Lifetime;
 use testbed::prepared::Prepared;
 use testbed::progress;
@@ -184,16 +184,7 @@ fn push(cache: &Cache, cluster: &Cluster, prepared: &Prepared) -> Result<()> {
         }
         .pack()?,
     )?;
-    let native = RootfsImage {
-        reference: reference(NATIVE),
-        entrypoint: vec!["/native".to_owned()],
-        files: vec![Entry::file(
-            "/native",
-            read(&prepared.guests.native)?,
-            0o755,
-        )],
-        ..RootfsImage::default()
-    };
+    let native = RootfsImage::of_native(&reference(NATIVE), read(&prepared.guests.native)?);
     cluster.push(&native.pack()?)?;
     examples::ALL
         .iter()

@@ -233,17 +233,8 @@ fn probe_image(prepared: &Prepared) -> Result<Packed> {
 }
 
 fn native_image(prepared: &Prepared) -> Result<Packed> {
-    let image = RootfsImage {
-        reference: reference("native"),
-        entrypoint: vec!["/native".to_owned()],
-        env: vec!["IMAGE=native".to_owned()],
-        files: vec![Entry::file(
-            "/native",
-            read(&prepared.guests.native)?,
-            0o755,
-        )],
-        ..RootfsImage::default()
-    };
+    let mut image = RootfsImage::of_native(&reference("native"), read(&prepared.guests.native)?);
+    image.env = vec!["IMAGE=native".to_owned()];
     image.pack()
 }
 

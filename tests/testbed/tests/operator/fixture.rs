@@ -14,7 +14,7 @@ use testbed::cache::Cache;
 use testbed::cluster::{Cluster, ClusterOptions, NodeImage, REGISTRY, operator};
 use testbed::examples;
 use testbed::helm::{self, Helm};
-use testbed::image::{Entry, FileArtifact, RootfsImage};
+use testbed::image::{FileArtifact, RootfsImage};
 use testbed::isolated_namespace::Lifetime;
 use testbed::prepared::{Images, Prepared};
 use testbed::progress;
@@ -481,16 +481,7 @@ fn push(cluster: &Cluster, prepared: &Prepared) -> Result<Archives> {
     let reference = |image: &str| format!("{}/{image}", cluster.registry());
     cluster
         .push(&RootfsImage::of_guest(&reference(PROBE), read(&prepared.guests.probe)?).pack()?)?;
-    let native = RootfsImage {
-        reference: reference(NATIVE),
-        entrypoint: vec!["/native".to_owned()],
-        files: vec![Entry::file(
-            "/native",
-            read(&prepared.guests.native)?,
-            0o755,
-        )],
-        ..RootfsImage::default()
-    };
+    let native = RootfsImage::of_native(&reference(NATIVE), read(&prepared.guests.native)?);
     cluster.push(&native.pack()?)?;
     let current = RuntimeArchive::read(&prepared.archive)?;
     let broken = current
