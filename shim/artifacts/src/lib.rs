@@ -1,0 +1,1 @@
+//! Compiled guests of a node: published once, verified, mapped by every container.

@@ -1,0 +1,3 @@
+//! `wasmedge-compile`: compiles one guest with LLVM.
+
+fn main() {}

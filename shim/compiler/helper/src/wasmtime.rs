@@ -1,0 +1,3 @@
+//! `wasmtime-compile`: compiles one guest with Cranelift.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The compile helper: its requests, its start by a host, its confinement.
