@@ -18,6 +18,16 @@ const MANIFEST: &str = "Cargo.toml";
 /// the test guests.
 const ARROWS: &[Arrow] = &[
     Arrow {
+        from: "artifact-store",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmedge-host",
+        to: "artifact-store",
+        kind: Kind::Normal,
+    },
+    Arrow {
         from: "wasmedge-host",
         to: "failures",
         kind: Kind::Normal,

@@ -1,0 +1,3 @@
+//! Rules.
+#![forbid(unsafe_code)]
+fn main() {}
