@@ -15,7 +15,7 @@ use rustix::io::Errno;
 /// Names of a folder that are looked at. More are left for the next time.
 const MAX_NAMES: usize = 100_000;
 /// Folders in folders that a removal descends into. An entry has two.
-const MAX_DEPTH: u32 = 4;
+const MAX_DEPTH: u32 = 8;
 /// Random bytes of a name.
 const NAME_BYTES: usize = 16;
 /// Permission bits of a mode.

@@ -141,7 +141,11 @@ pub(super) fn take_away(folders: &Folders, name: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         result => result?,
     }
-    folders.drafts.remove(&draft)
+    // It is out of the store. That something of it stays is not a failure of what asked for that.
+    if let Err(error) = folders.drafts.remove(&draft) {
+        tracing::warn!(name, %error, "cannot remove the files of an artifact that was taken out");
+    }
+    Ok(())
 }
 
 /// Removes what no process works on. Returns how many. What cannot be removed is reported and left:

@@ -99,8 +99,11 @@ fn forget(folders: &Folders, now: SystemTime, max: usize) -> io::Result<usize> {
         if let Some(failure) = failure {
             valid.push((failure.failed, name));
         } else {
-            failures.remove(&name)?;
-            removed += 1;
+            match failures.remove(&name) {
+                Ok(()) => removed += 1,
+                // It prevents nothing, and must not prevent the rest.
+                Err(error) => tracing::warn!(name, %error, "cannot remove an old failure"),
+            }
         }
     }
     valid.sort();
