@@ -27,8 +27,8 @@
 //! | `delete` | removal of a container |
 //!
 //! Below all of them: `blocking` (threads that may block), `error` (the table from our errors to
-//! containerd's codes), `text` and `names` (texts and names in messages). The modules form a tree:
-//! none of them uses one that uses it.
+//! containerd's codes), `names` (names in messages). The modules form a tree: none of them uses one
+//! that uses it.
 //!
 //! The crates around this one do not know each other: `shim-protocol` (the agreement of launcher
 //! and host), `guest-sandbox`, `native-container`, `pod-sandbox` (three ways to make a container),
@@ -60,5 +60,6 @@ mod exec;
 mod delete;
 mod blocking;
 mod error;
-mod text;
 mod names;
+
+use failures::text;

@@ -4,6 +4,8 @@ use std::any::Any;
 use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub mod text;
+
 /// Returns the texts of an error and its sources, outermost first. A source whose text ends the
 /// text before it is left out: a transparent wrapper shows it already.
 pub fn causes(error: &dyn Error) -> Vec<String> {

@@ -14,8 +14,8 @@ const MAX_NAME: usize = 128;
 const MAX_NOTE: usize = 48;
 
 /// Returns the texts of an error and its sources, outermost first.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let texts: Vec<_> = failures::causes(error)
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let texts: Vec<_> = crate::causes(error)
         .iter()
         .map(|text| presentable(text))
         .collect();
@@ -23,12 +23,12 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Returns `text` on one line and of a bounded length; both ends are kept.
-pub(crate) fn presentable(text: &str) -> String {
+pub fn presentable(text: &str) -> String {
     within(text, MAX_PART)
 }
 
 /// Returns a name that a guest or a user chose, as part of a text.
-pub(crate) fn presentable_name(name: &str) -> String {
+pub fn presentable_name(name: &str) -> String {
     within(name, MAX_NAME)
 }
 
