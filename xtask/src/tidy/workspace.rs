@@ -297,6 +297,31 @@ const ARROWS: &[Arrow] = &[
         to: "test-guests",
         kind: Kind::Normal,
     },
+    Arrow {
+        from: "wasmedge-host",
+        to: "wasmtime-engine",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmtime-engine",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "wasmtime-engine",
+        to: "guest-sandbox",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "wasmtime-engine",
+        to: "process-forker",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "wasmtime-engine",
+        to: "test-guests",
+        kind: Kind::Dev,
+    },
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
