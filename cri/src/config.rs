@@ -53,6 +53,7 @@ pub fn pod(name: &str, network: NamespaceMode, pid: NamespaceMode, cgroup: &str)
         hostname,
         log_directory: String::new(),
         labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
         linux: Some(linux),
     }
 }
@@ -170,6 +171,9 @@ pub struct PodConfig {
     /// Its labels.
     #[prost(btree_map = "string, string", tag = "6")]
     pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub annotations: BTreeMap<String, String>,
     #[prost(message, optional, tag = "8")]
     linux: Option<LinuxPod>,
 }

@@ -321,7 +321,7 @@ fn changes_to_active(
     match (&record.active, written) {
         (Some(active), written) => Ok(containerd::propose(
             &facts,
-            &active.desired.handler(active.config.settings),
+            &active.desired.handler(active.config.settings.clone()),
             written,
         )?
         .changes),

@@ -101,18 +101,9 @@ impl Handler {
         if entry::is_entry(&self.launcher) {
             return None;
         }
-        let chosen = self
-            .settings
-            .options
-            .table()
-            .into_iter()
-            .map(|(key, value)| (key, value.to_string()));
-        Some(
-            [("SystemdCgroup", self.systemd_cgroup.to_string())]
-                .into_iter()
-                .chain(chosen)
-                .collect(),
-        )
+        let driver = ("SystemdCgroup", self.systemd_cgroup.to_string());
+        let chosen = self.settings.options.table();
+        Some(std::iter::once(driver).chain(chosen).collect())
     }
 }
 
@@ -191,7 +182,7 @@ pub fn propose(
     if facts.mode == ConfigMode::Preinstalled {
         let written = WrittenHandler {
             handler: name.clone(),
-            settings: handler.settings,
+            settings: handler.settings.clone(),
             files: Vec::new(),
             made_folders: Vec::new(),
         };

@@ -43,7 +43,7 @@ pub struct HandlerEntry {
 
 impl HandlerEntry {
     /// Makes the entry with these options for the runtime's folder `runtime`.
-    pub fn new(runtime: &str, systemd_cgroup: bool, settings: Settings) -> Self {
+    pub fn new(runtime: &str, systemd_cgroup: bool, settings: &Settings) -> Self {
         let mut options = format!("{HEAD}SystemdCgroup = {systemd_cgroup}\n");
         for (key, value) in settings.options.table() {
             // Writing to a String cannot fail.
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn other_options_make_another_entry_of_the_same_runtime() {
-        let plain = HandlerEntry::new(RUNTIME, false, Settings::default());
+        let plain = HandlerEntry::new(RUNTIME, false, &Settings::default());
         let chosen = Settings {
             options: HandlerOptions {
                 grouping: Grouping::Pod,
@@ -138,8 +138,8 @@ mod tests {
         };
         let entries = [
             plain.clone(),
-            HandlerEntry::new(RUNTIME, true, Settings::default()),
-            HandlerEntry::new(RUNTIME, false, chosen),
+            HandlerEntry::new(RUNTIME, true, &Settings::default()),
+            HandlerEntry::new(RUNTIME, false, &chosen),
         ];
         let names: std::collections::BTreeSet<&str> =
             entries.iter().map(|entry| entry.name.as_str()).collect();
@@ -147,7 +147,7 @@ mod tests {
         assert!(names.iter().all(|name| runtime_of(name) == RUNTIME));
         assert_eq!(
             plain,
-            HandlerEntry::new(RUNTIME, false, Settings::default())
+            HandlerEntry::new(RUNTIME, false, &Settings::default())
         );
         let options: toml_edit::DocumentMut = entries[2].options.parse().unwrap();
         let found = ["grouping", "log_level"].map(|key| options[key].as_str().unwrap());
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn entry_is_recognized_by_the_launchers_path() {
         let versions = NodePath::new("/opt/wasmedge-runtime/wasmedge").unwrap();
-        let launcher = HandlerEntry::new(RUNTIME, true, Settings::default()).launcher(&versions);
+        let launcher = HandlerEntry::new(RUNTIME, true, &Settings::default()).launcher(&versions);
         assert!(is_entry(launcher.as_str()), "{launcher}");
         for other in [
             "/opt/wasmedge-runtime/wasmedge/0.1.0-0123456789ab/bin/containerd-shim-wasmedge-v1",
@@ -179,7 +179,7 @@ mod tests {
         let versions = folder.path();
         fs::create_dir_all(versions.join(RUNTIME).join("bin")).unwrap();
         fs::write(versions.join(RUNTIME).join(LAUNCHER), "launcher").unwrap();
-        let entry = HandlerEntry::new(RUNTIME, true, Settings::default());
+        let entry = HandlerEntry::new(RUNTIME, true, &Settings::default());
         let place = versions.join(&entry.name);
         let whole = || {
             entry.make(versions).unwrap();

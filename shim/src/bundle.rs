@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount, Spec};
 use pod_sandbox::files::{Completed, PodFiles};
+use runtime_options::{GuestSettings, HandlerOptions, SettingError};
 
 use crate::error::CreateError;
 use crate::names::NodePath;
@@ -21,6 +22,8 @@ const LAUNCHER: &str = "shim-binary-path";
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 /// Annotation by which CRI names the pod sandbox that a container belongs to.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+/// Annotation by which CRI gives the name that a container has in its pod.
+const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
 /// Annotations by which CRI names the pod that a container belongs to.
 const POD_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 const POD_NAME: &str = "io.kubernetes.cri.sandbox-name";
@@ -205,6 +208,21 @@ impl Bundle {
         ))
     }
 
+    /// Returns the settings of the guest that the container runs: `options`, changed by the
+    /// annotations of its pod. Native containers have none, so they ignore the annotations.
+    ///
+    /// # Errors
+    /// If an annotation has an unknown key, a value that is not possible, or a key that `options`
+    /// lock.
+    pub(crate) fn guest_settings(
+        &self,
+        options: &HandlerOptions,
+    ) -> Result<GuestSettings, SettingError> {
+        let annotations = self.spec.annotations().iter().flatten();
+        let annotations = annotations.map(|(name, value)| (name.as_str(), value.as_str()));
+        GuestSettings::resolve(options, annotations, self.annotation(CONTAINER_NAME))
+    }
+
     fn annotation(&self, name: &str) -> Option<&str> {
         self.spec
             .annotations()
@@ -216,6 +234,8 @@ impl Bundle {
 
 #[cfg(test)]
 mod tests {
+    use runtime_options::CompilePolicy;
+
     use super::*;
 
     fn bundle(json: &str) -> Bundle {
@@ -248,6 +268,33 @@ mod tests {
             std::fs::read_to_string(folder.path().join("shim-binary-path")).unwrap(),
             "/first"
         );
+    }
+
+    #[test]
+    fn settings_of_a_guest_come_from_the_annotations_for_its_container() {
+        let with = |annotations: serde_json::Value| {
+            let spec = serde_json::json!({ "ociVersion": "1.0.2", "annotations": annotations });
+            bundle(&spec.to_string()).guest_settings(&HandlerOptions::default())
+        };
+        let (own, all) = (
+            "runtime.wasmedge.dev/compile.app",
+            "runtime.wasmedge.dev/compile",
+        );
+        let settings = |compile| GuestSettings {
+            compile,
+            ..GuestSettings::default()
+        };
+        let of_app = serde_json::json!({ (CONTAINER_NAME): "app", (own): "wait", (all): "never" });
+        assert_eq!(with(of_app), Ok(settings(CompilePolicy::Wait)));
+        // `ctr` names no container.
+        let without_name = serde_json::json!({ (own): "wait", (all): "never" });
+        assert_eq!(with(without_name), Ok(settings(CompilePolicy::Never)));
+        assert_eq!(
+            bundle(r#"{"ociVersion":"1.0.2"}"#).guest_settings(&HandlerOptions::default()),
+            Ok(GuestSettings::default())
+        );
+        let unknown = serde_json::json!({ "runtime.wasmedge.dev/color": "red" });
+        assert!(with(unknown).unwrap_err().to_string().contains("color"));
     }
 
     #[test]

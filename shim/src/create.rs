@@ -212,7 +212,7 @@ fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked
         host.kernel_features,
         &host.filters,
     )?;
-    let cgroup = NewCgroup::make(host, bundle, new.options)?;
+    let cgroup = NewCgroup::make(host, bundle, &new.options)?;
     let join_method = cgroup.join_method()?;
     let join_scope = |pid| cgroup.join_scope(pid).map_err(|error| error.to_string());
     let process = guest_sandbox::fork(&host.zygote, new.id.clone(), plan, join_method, join_scope)?;
@@ -267,6 +267,7 @@ fn set_up(
     let sandbox = sandbox_of(host, &bundle);
     match workload? {
         Workload::Guest(guest) => {
+            bundle.guest_settings(&new.options.handler)?;
             let forked = fork_guest(host, &bundle, &new)?;
             set_up_guest(bundle, new, root, guest, forked, sandbox)
         }

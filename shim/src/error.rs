@@ -10,6 +10,7 @@ use guest_sandbox::{Failure, SandboxError};
 use native_container::NativeError;
 use pod_sandbox::PodError;
 use process_forker::SpawnError;
+use runtime_options::SettingError;
 use shim_protocol::options::OptionsError;
 use shim_protocol::record::RecordError;
 use shim_protocol::wire::Malformed;
@@ -46,6 +47,9 @@ pub(crate) enum CreateError {
     /// The handler's options cannot be used.
     #[error("the runtime's options cannot be used")]
     Options(#[from] OptionsError),
+    /// The settings of the guest are not possible.
+    #[error(transparent)]
+    Settings(#[from] SettingError),
     /// A string that no C or WASI program can receive.
     #[error(
         "{field}[{index}] holds a NUL byte, which no WASI program can receive: remove it from the \
@@ -178,6 +182,7 @@ impl CreateError {
         match self {
             Self::Spec { .. }
             | Self::Options(_)
+            | Self::Settings(_)
             | Self::NulByte { .. }
             | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => Code::INVALID_ARGUMENT,
             Self::Workload(WorkloadError::LookUpTimedOut { .. })

@@ -48,7 +48,7 @@ pub(crate) fn handed_over(
 /// Returns the options of the sandbox of the container's pod, if this host has it.
 fn of_pod(host: &Host, bundle: &Bundle) -> Option<RuntimeOptions> {
     match &host.task(bundle.sandbox()?).ok()?.body {
-        Body::Pod(pod) => Some(pod.options),
+        Body::Pod(pod) => Some(pod.options.clone()),
         Body::Guest(_) | Body::Native(_) => None,
     }
 }

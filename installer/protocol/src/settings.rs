@@ -1,13 +1,13 @@
 //! The settings of a handler that an admin chooses: runtime options, and the component that makes
 //! pod sandboxes.
 
-use runtime_options::{HandlerOptions, OPTIONS, Sandboxer};
+use runtime_options::{HandlerOptions, OPTIONS, OptionRow, Sandboxer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::{Map, Value};
 
 /// The settings of a handler. Defaults are neither written into a request nor on a node, so that an
 /// older installer or runtime, which does not know a setting, accepts them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
     /// The runtime's own options.
@@ -31,10 +31,6 @@ impl Settings {
 }
 
 /// Writes the options that are not at their default.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
 fn chosen_options<S: Serializer>(
     options: &HandlerOptions,
     serializer: S,
@@ -48,7 +44,7 @@ fn chosen_options<S: Serializer>(
     chosen.serialize(serializer)
 }
 
-/// Refuses options that this version does not know. The CRD's reader does not: an operator goes on
+/// Refuses options that this version does not know, or with a value that is not possible. The CRD's reader does not: an operator goes on
 /// with objects that a later version wrote.
 fn known_options<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HandlerOptions, D::Error> {
     let given = Map::<String, Value>::deserialize(deserializer)?;
@@ -58,7 +54,13 @@ fn known_options<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HandlerOp
             "unknown runtime option {key:?}"
         )));
     }
-    HandlerOptions::deserialize(Value::Object(given)).map_err(de::Error::custom)
+    let options = HandlerOptions::deserialize(Value::Object(given)).map_err(de::Error::custom)?;
+    match options.out_of_bounds() {
+        None => Ok(options),
+        Some(OptionRow { key, values, .. }) => Err(de::Error::custom(format_args!(
+            "runtime option {key:?} is out of its bounds: it is {values}"
+        ))),
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -98,12 +100,19 @@ mod tests {
     }
 
     #[test]
-    fn unknown_options_are_refused_by_name() {
-        for json in [r#"{"options":{"color":"red"}}"#, r#"{"color":"red"}"#] {
+    fn unknown_or_impossible_options_are_refused_by_name() {
+        for (json, word) in [
+            (r#"{"options":{"color":"red"}}"#, "color"),
+            (r#"{"color":"red"}"#, "color"),
+            (r#"{"options":{"locked":["colors"]}}"#, "colors"),
+            (r#"{"options":{"compileJobs":17}}"#, "from 1 to 16"),
+            (r#"{"options":{"compileWait":"1h"}}"#, "1h"),
+            (r#"{"options":{"artifactStore":"store"}}"#, "absolute path"),
+        ] {
             let error = serde_json::from_str::<Settings>(json)
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains("color"), "{json}: {error}");
+            assert!(error.contains(word), "{json}: {error}");
         }
     }
 }

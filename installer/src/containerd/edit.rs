@@ -196,7 +196,7 @@ impl<'a> ConfigEdit<'a> {
         made_folders.dedup();
         Ok(WrittenHandler {
             handler: handler.name.clone(),
-            settings: handler.settings,
+            settings: handler.settings.clone(),
             files,
             made_folders,
         })

@@ -49,7 +49,7 @@ pub fn run(
     let versions = &installation.paths.versions;
     let folder = versions.join(&unpacked.name);
     let launcher = if unpacked.options_file {
-        let settings = installation.request.settings;
+        let settings = &installation.request.settings;
         let entry = HandlerEntry::new(&unpacked.name, systemd_cgroup, settings);
         let launcher = entry.launcher(versions);
         installation

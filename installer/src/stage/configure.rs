@@ -34,7 +34,7 @@ pub fn run(
     placed: &Placed,
 ) -> Result<Configured, Failure> {
     change::remove_candidate(installation)?;
-    let handler = desired.handler(installation.request.settings);
+    let handler = desired.handler(installation.request.settings.clone());
     if let Some(pending) = &record.pending {
         let tried = pending
             .tried

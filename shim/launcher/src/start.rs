@@ -66,7 +66,7 @@ fn find_or_spawn_host(
 ) -> Result<PathBuf> {
     let bundle = Bundle::of_this_executable()?;
     let file = options_file()?;
-    let options = input.options.with_file(file.as_ref())?;
+    let options = input.options.clone().with_file(file.as_ref())?;
     if let Some(file) = &file {
         file.copy_to_bundle(folder)?;
     }
@@ -85,7 +85,7 @@ fn find_or_spawn_host(
         locked.touch()?;
         return Ok(socket);
     }
-    spawn(flags, options, key, &bundle, locked)
+    spawn(flags, &options, key, &bundle, locked)
 }
 
 /// Reads the options file beside the path by which containerd started the launcher: a handler's
@@ -97,7 +97,7 @@ fn options_file() -> Result<Option<OptionsFile>> {
 
 fn spawn(
     flags: &Flags,
-    options: RuntimeOptions,
+    options: &RuntimeOptions,
     key: HostKey,
     bundle: &Bundle,
     locked: LockedFiles<'_>,

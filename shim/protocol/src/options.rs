@@ -148,7 +148,11 @@ pub fn from_toml(text: &str) -> Result<RuntimeOptions, OptionsError> {
 fn option_value(value: &Toml) -> Option<OptionValue<'_>> {
     match value {
         Toml::Boolean(flag) => Some(OptionValue::Flag(*flag)),
-        Toml::String(word) => Some(OptionValue::Word(word)),
+        Toml::String(word) => Some(word.as_str().into()),
+        Toml::Array(words) => {
+            let words = words.iter().map(Toml::as_str);
+            words.collect::<Option<_>>().map(OptionValue::Words)
+        }
         Toml::Integer(number) => Some(OptionValue::Number(*number)),
         _ => None,
     }

@@ -17,7 +17,7 @@ impl NewCgroup {
     pub(super) fn make(
         host: &Arc<Host>,
         bundle: &Bundle,
-        options: RuntimeOptions,
+        options: &RuntimeOptions,
     ) -> Result<Self, CreateError> {
         let resources = bundle
             .spec()

@@ -18,7 +18,7 @@ use crate::task::{Body, PodBody, Task};
 /// Creates the container. Blocks.
 pub(super) fn create(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
     let plan = NewPod::from_spec(&new.id, bundle.spec())?;
-    let cgroup = NewCgroup::make(host, bundle, new.options)?;
+    let cgroup = NewCgroup::make(host, bundle, &new.options)?;
     let pod = pod_sandbox::hold(plan, &host.zygote, &cgroup).map_err(|error| match error {
         // So that a lost zygote has the same text and the same consequence for every process.
         PodError::Holder(error) => error.into(),
@@ -30,7 +30,7 @@ pub(super) fn create(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<
     let body = Body::Pod(PodBody {
         held: Mutex::new(Some(pod)),
         processes: processes(bundle),
-        options: new.options,
+        options: new.options.clone(),
     });
     Ok(Task::new(new.id, bundle, body, cgroup.keep(), init))
 }

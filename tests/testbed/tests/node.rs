@@ -3,7 +3,7 @@
 //!
 //! `cargo xtask test --class node` prepares the artifacts and passes their paths; without that,
 //! every test is reported as ignored, with the reason. One file for each theme: [`run`], [`files`],
-//! [`spec`], [`spec_limits`], [`images`], [`same_config`], [`refusals`], [`lookups`], [`life`],
+//! [`spec`], [`spec_limits`], [`images`], [`same_config`], [`refusals`], [`settings`], [`lookups`], [`life`],
 //! [`pod`], [`shim`]; the Task service in [`exec`], [`exec_attacks`], [`verbs`], [`races`],
 //! [`signals`], [`terminal`]; [`processes`], and their loss or lack of resources in [`faults`],
 //! [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], after the loss of a
@@ -55,6 +55,8 @@ mod same_config;
 mod refusals;
 #[path = "node/stalled_fs.rs"]
 mod stalled_fs;
+#[path = "node/settings.rs"]
+mod settings;
 #[path = "node/lookups.rs"]
 mod lookups;
 #[path = "node/life.rs"]
@@ -120,6 +122,7 @@ const THEMES: &[&[Test]] = &[
     images::TESTS,
     same_config::TESTS,
     refusals::TESTS,
+    settings::TESTS,
     lookups::TESTS,
     life::TESTS,
     pod::TESTS,

@@ -1,6 +1,7 @@
 //! The pages of `docs/reference`.
 //!
 //! * [`api`]: every field of both kinds, from the CRDs.
+//! * [`configuration`]: every setting of guests, from their registry.
 //! * [`commands`]: every option of both programs, from the programs' own definitions.
 //! * [`keys`]: every name that the operator writes or reads, from the comments in its code.
 //! * [`metrics`]: every metric, from the operator's own table.
@@ -14,6 +15,7 @@ use anyhow::Result;
 use crate::Generated;
 
 mod api;
+mod configuration;
 mod commands;
 mod keys;
 mod metrics;
@@ -27,6 +29,7 @@ pub(crate) fn pages() -> Result<Vec<Generated>> {
         keys::page()?,
         metrics::page(),
         rights::page(),
+        configuration::page()?,
         commands::operator(),
         commands::installer(),
     ])

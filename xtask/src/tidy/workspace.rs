@@ -244,6 +244,11 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "generate",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "generate",
         to: "wasmedge-operator",
         kind: Kind::Normal,
     },

@@ -1,7 +1,7 @@
 //! Blocks: added, replaced and removed.
 
 use installer_protocol::Settings;
-use runtime_options::{Grouping, HandlerOptions, LogLevel};
+use runtime_options::{Grouping, HandlerOptions, LogLevel, SettingKey};
 use std::num::NonZeroU32;
 
 use super::super::schema;
@@ -132,6 +132,10 @@ fn default_setting_is_not_a_key() {
         "grouping",
         "log_level",
         "max_containers",
+        "engine",
+        "compile",
+        "locked",
+        "artifact_store",
         "sandboxer",
         "disable_pause_image_pull",
     ] {
@@ -142,6 +146,8 @@ fn default_setting_is_not_a_key() {
             grouping: Grouping::Pod,
             log_level: LogLevel::Debug,
             max_containers: NonZeroU32::new(9),
+            locked: [SettingKey::Engine, SettingKey::CompileWait].into(),
+            ..HandlerOptions::default()
         },
         sandboxer: Sandboxer::Shim,
     };
@@ -175,6 +181,9 @@ fn default_setting_is_not_a_key() {
         (options["grouping"].as_str(), options["log_level"].as_str()),
         (Some("pod"), Some("debug"))
     );
+    let locked: Vec<_> = options["locked"].as_array().unwrap().iter().collect();
+    let locked: Vec<_> = locked.iter().map(|key| key.as_str().unwrap()).collect();
+    assert_eq!(locked, ["engine", "compile-wait"]);
     assert_eq!(
         (
             options["max_containers"].as_integer(),

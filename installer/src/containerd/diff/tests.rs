@@ -1,7 +1,7 @@
 //! Differences between two dumps.
 
 use installer_protocol::Settings;
-use runtime_options::{HandlerOptions, LogLevel, Sandboxer};
+use runtime_options::{HandlerOptions, LogLevel, Sandboxer, SettingKey};
 use std::num::NonZeroU32;
 
 use super::*;
@@ -42,6 +42,7 @@ fn diff_requires_the_chosen_settings() {
         options: HandlerOptions {
             log_level: LogLevel::Debug,
             max_containers: NonZeroU32::new(9),
+            locked: [SettingKey::Engine, SettingKey::Mode].into(),
             ..HandlerOptions::default()
         },
         sandboxer: Sandboxer::Shim,
@@ -51,8 +52,11 @@ fn diff_requires_the_chosen_settings() {
         "runtime_path",
         "sandboxer = 'shim'\ndisable_pause_image_pull = true\nruntime_path",
     );
-    let good = format!("{RUNC}{handler}log_level = 'debug'\nmax_containers = 9\n");
-    assert_eq!(differences_with(chosen, RUNC, &good), "");
+    let good = format!(
+        "{RUNC}{handler}log_level = 'debug'\nmax_containers = 9\n\
+         locked = ['engine', 'mode']\n"
+    );
+    assert_eq!(differences_with(chosen.clone(), RUNC, &good), "");
     for (key, named) in [
         (
             "log_level = 'debug'\n",
@@ -64,11 +68,15 @@ fn diff_requires_the_chosen_settings() {
         ),
         ("sandboxer = 'shim'\n", "nothing in wasmedge.sandboxer"),
         (
+            "locked = ['engine', 'mode']\n",
+            "nothing in wasmedge.options.locked",
+        ),
+        (
             "disable_pause_image_pull = true\n",
             "nothing in wasmedge.disable_pause_image_pull",
         ),
     ] {
-        let found = differences_with(chosen, RUNC, &good.replace(key, ""));
+        let found = differences_with(chosen.clone(), RUNC, &good.replace(key, ""));
         assert!(found.contains(named), "{named}: {found}");
     }
 }

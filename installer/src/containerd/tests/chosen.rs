@@ -30,24 +30,24 @@ fn unsupported_settings_are_refused_before_anything_is_written() {
         (
             "1.6.20",
             V2,
-            quiet,
+            quiet.clone(),
             Some("leave spec.runtime at its defaults"),
         ),
         (
             "1.6.20",
             V2,
-            few,
+            few.clone(),
             Some("upgrade containerd to 1.7 or later"),
         ),
         ("1.7.24", V2, quiet, None),
         (
             "1.7.24",
             V2,
-            shim,
+            shim.clone(),
             Some("needs containerd 2.4 or later, and this is 1.7.24"),
         ),
         ("2.3.7", V3, few, None),
-        ("2.3.7", V3, shim, Some("set it to PodSandbox")),
+        ("2.3.7", V3, shim.clone(), Some("set it to PodSandbox")),
         ("2.4.0", V3, shim, None),
     ] {
         let facts = ConfigTree::with(&[(MAIN, main)])
@@ -56,7 +56,7 @@ fn unsupported_settings_are_refused_before_anything_is_written() {
         let proposal = propose(
             &facts,
             &Handler {
-                settings,
+                settings: settings.clone(),
                 ..handler("wasmedge")
             },
             None,

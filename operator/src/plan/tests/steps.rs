@@ -219,6 +219,9 @@ fn changed_runtime_option_is_rolled_out_like_a_new_version() {
         json!({ "runtime": { "grouping": "Pod" } }),
         json!({ "runtime": { "logLevel": "Debug" } }),
         json!({ "runtime": { "maxContainers": 250 } }),
+        json!({ "runtime": { "engine": "Wasmtime" } }),
+        json!({ "runtime": { "compileWait": "0" } }),
+        json!({ "runtime": { "locked": ["engine"] } }),
         json!({ "containerd": { "sandboxer": "Shim" } }),
     ] {
         let chosen = target(&choice);
@@ -263,7 +266,8 @@ fn new_operator_version_starts_no_installer_with_default_options() {
     let expected = "651b2119d74dbafd";
     for spec in [
         json!({}),
-        json!({ "runtime": { "grouping": "Node", "logLevel": "Info" },
+        json!({ "runtime": { "grouping": "Node", "logLevel": "Info", "engine": "Auto",
+            "compileWait": "10000ms", "locked": [] },
             "containerd": { "sandboxer": "PodSandbox" } }),
     ] {
         assert_eq!(

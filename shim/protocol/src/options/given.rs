@@ -6,7 +6,7 @@ use super::file::OptionsFile;
 use super::{GENERIC, OptionsError, RUNC, decode_generic, decode_runc, message_name};
 
 /// The options of a request.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Given {
     /// None: the handler has no options table, or an empty one.
     #[default]
@@ -47,9 +47,9 @@ impl Given {
             (Self::Nothing, None) => Ok(RuntimeOptions::default()),
             (Self::Table(options) | Self::Runc(options), None) => Ok(options),
             // Only the owner of the streams.
-            (Self::Nothing, Some(file)) => Ok(file.options),
+            (Self::Nothing, Some(file)) => Ok(file.options.clone()),
             (Self::Runc(options), Some(file)) if options == RuntimeOptions::default() => {
-                Ok(file.options)
+                Ok(file.options.clone())
             }
             (Self::Table(_) | Self::Runc(_), Some(file)) => Err(OptionsError::TwoSources {
                 path: file.path.display().to_string(),
@@ -79,46 +79,47 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use runtime_options::{CgroupDriver, Grouping, HandlerOptions, LogLevel};
+    use runtime_options::{CgroupDriver, HandlerOptions, LogLevel};
 
-    const PLAIN: RuntimeOptions = RuntimeOptions {
-        cgroup_driver: CgroupDriver::Cgroupfs,
-        handler: HandlerOptions {
-            grouping: Grouping::Node,
-            log_level: LogLevel::Info,
-            max_containers: None,
-        },
-    };
-    const SYSTEMD: RuntimeOptions = RuntimeOptions {
-        cgroup_driver: CgroupDriver::Systemd,
-        ..PLAIN
-    };
-    const LOUD: RuntimeOptions = RuntimeOptions {
-        handler: HandlerOptions {
-            log_level: LogLevel::Debug,
-            ..PLAIN.handler
-        },
-        ..PLAIN
-    };
+    fn plain() -> RuntimeOptions {
+        RuntimeOptions::default()
+    }
+
+    fn systemd() -> RuntimeOptions {
+        RuntimeOptions {
+            cgroup_driver: CgroupDriver::Systemd,
+            ..plain()
+        }
+    }
+
+    fn loud() -> RuntimeOptions {
+        RuntimeOptions {
+            handler: HandlerOptions {
+                log_level: LogLevel::Debug,
+                ..HandlerOptions::default()
+            },
+            ..plain()
+        }
+    }
 
     #[test]
     fn options_of_a_new_container_come_from_one_place() {
         let file = OptionsFile {
             path: PathBuf::from("/entry/options.toml"),
             text: String::new(),
-            options: LOUD,
+            options: loud(),
         };
         for (given, with_file, expected) in [
-            (Given::Nothing, false, Ok(PLAIN)),
-            (Given::Nothing, true, Ok(LOUD)),
-            (Given::Table(SYSTEMD), false, Ok(SYSTEMD)),
-            (Given::Table(SYSTEMD), true, Err(())),
-            (Given::Table(LOUD), true, Err(())),
-            (Given::Runc(SYSTEMD), false, Ok(SYSTEMD)),
-            (Given::Runc(SYSTEMD), true, Err(())),
-            (Given::Runc(PLAIN), true, Ok(LOUD)),
+            (Given::Nothing, false, Ok(plain())),
+            (Given::Nothing, true, Ok(loud())),
+            (Given::Table(systemd()), false, Ok(systemd())),
+            (Given::Table(systemd()), true, Err(())),
+            (Given::Table(loud()), true, Err(())),
+            (Given::Runc(systemd()), false, Ok(systemd())),
+            (Given::Runc(systemd()), true, Err(())),
+            (Given::Runc(plain()), true, Ok(loud())),
         ] {
-            let found = given.with_file(with_file.then_some(&file));
+            let found = given.clone().with_file(with_file.then_some(&file));
             if let Err(error) = &found {
                 let text = error.to_string();
                 assert!(
@@ -137,19 +138,16 @@ mod tests {
     #[test]
     fn own_options_of_a_container_take_precedence_over_its_pods() {
         for (given, file, pod, expected) in [
-            (Given::Nothing, None, None, PLAIN),
-            (Given::Nothing, None, Some(SYSTEMD), SYSTEMD),
-            (Given::Nothing, Some(LOUD), Some(SYSTEMD), LOUD),
-            (Given::Runc(PLAIN), None, Some(SYSTEMD), SYSTEMD),
-            (Given::Runc(SYSTEMD), None, None, SYSTEMD),
-            (Given::Table(LOUD), None, Some(SYSTEMD), LOUD),
-            (Given::Table(LOUD), Some(PLAIN), Some(SYSTEMD), LOUD),
+            (Given::Nothing, None, None, plain()),
+            (Given::Nothing, None, Some(systemd()), systemd()),
+            (Given::Nothing, Some(loud()), Some(systemd()), loud()),
+            (Given::Runc(plain()), None, Some(systemd()), systemd()),
+            (Given::Runc(systemd()), None, None, systemd()),
+            (Given::Table(loud()), None, Some(systemd()), loud()),
+            (Given::Table(loud()), Some(plain()), Some(systemd()), loud()),
         ] {
-            assert_eq!(
-                given.for_container(file, pod),
-                expected,
-                "{given:?} {file:?} {pod:?}"
-            );
+            let case = format!("{given:?} {file:?} {pod:?}");
+            assert_eq!(given.for_container(file, pod), expected, "{case}");
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Options as containerd sends them, and the reference page.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use containerd_shim_protos::protobuf::Message as _;
 use containerd_shim_protos::shim::oci::Options as RuncOptions;
 
-use runtime_options::{Grouping, HandlerOptions, LogLevel, OptionRow};
+use runtime_options::{
+    CompilePolicy, EngineChoice, Grouping, HandlerOptions, LogLevel, Mode, NodeFolder, OptionRow,
+    SettingKey,
+};
 
 use super::*;
 use crate::wire::Message;
@@ -40,19 +45,34 @@ fn defaults_apply_without_options() {
             grouping: Grouping::Node,
             log_level: LogLevel::Info,
             max_containers: None,
+            engine: EngineChoice::Auto,
+            mode: Mode::Aot,
+            compile: CompilePolicy::Tiered,
+            compile_wait: Duration::from_secs(10),
+            locked: BTreeSet::new(),
+            artifact_store: NodeFolder::new("/var/lib/wasmedge-runtime/artifacts").unwrap(),
+            artifact_store_max_mib: 10_240,
+            artifact_store_max_disk_percent: 10,
+            compile_jobs: 1,
+            compile_memory_mib: 3072,
+            compile_cpu_seconds: 3600,
         },
     };
     assert_eq!(Given::decode("", &[]), Ok(Given::Nothing));
     assert_eq!(Given::decode(GENERIC, &[]), Ok(Given::Nothing));
     assert_eq!(decode("\n"), Ok(Given::Nothing));
-    assert_eq!(Given::decode(RUNC, &[]), Ok(Given::Runc(defaults)));
+    assert_eq!(Given::decode(RUNC, &[]), Ok(Given::Runc(defaults.clone())));
     assert_eq!(Given::Nothing.with_file(None), Ok(defaults));
 }
 
 #[test]
 fn every_key_is_read() {
     let read = decode(
-        "SystemdCgroup = true\ngrouping = 'pod'\nlog_level = \"debug\"\nmax_containers = 250\n",
+        "SystemdCgroup = true\ngrouping = 'pod'\nlog_level = \"debug\"\nmax_containers = 250\n\
+         engine = 'wasmtime'\nmode = 'aot'\ncompile = 'never'\ncompile_wait = '2m'\n\
+         locked = ['mode', 'engine']\nartifact_store = '/mnt/store'\n\
+         artifact_store_max_mib = 100\nartifact_store_max_disk_percent = 50\n\
+         compile_jobs = 4\ncompile_memory_mib = 1024\ncompile_cpu_seconds = 600\n",
     );
     let expected = RuntimeOptions {
         cgroup_driver: CgroupDriver::Systemd,
@@ -60,6 +80,17 @@ fn every_key_is_read() {
             grouping: Grouping::Pod,
             log_level: LogLevel::Debug,
             max_containers: NonZeroU32::new(250),
+            engine: EngineChoice::Wasmtime,
+            mode: Mode::Aot,
+            compile: CompilePolicy::Never,
+            compile_wait: Duration::from_mins(2),
+            locked: [SettingKey::Engine, SettingKey::Mode].into(),
+            artifact_store: NodeFolder::new("/mnt/store").unwrap(),
+            artifact_store_max_mib: 100,
+            artifact_store_max_disk_percent: 50,
+            compile_jobs: 4,
+            compile_memory_mib: 1024,
+            compile_cpu_seconds: 600,
         },
     };
     assert_eq!(read, Ok(Given::Table(expected)));
@@ -115,6 +146,29 @@ fn bad_options_are_refused_with_the_possible_values() {
         ("max_containers = -1", &["max_containers", "-1"]),
         ("max_containers = 4294967296", &["max_containers"]),
         ("grouping = ", &["TOML"]),
+        (
+            "engine = 'v8'",
+            &["engine", "v8", "auto", "wasmedge", "wasmtime"],
+        ),
+        (
+            "compile_wait = '1h'",
+            &["compile_wait", "1h", "500ms", "10 minutes"],
+        ),
+        (
+            "locked = ['engine', 'engines']",
+            &["locked", "engines", "compile-wait"],
+        ),
+        ("locked = 'engine'", &["locked", "a list of"]),
+        ("locked = [1]", &["locked", "a list of"]),
+        (
+            "artifact_store = '/a/../b'",
+            &["artifact_store", "absolute"],
+        ),
+        (
+            "artifact_store_max_disk_percent = 91",
+            &["artifact_store_max_disk_percent", "91", "from 1 to 90"],
+        ),
+        ("compile_jobs = 0", &["compile_jobs", "from 1 to 16"]),
     ] {
         let error = decode(table).unwrap_err();
         assert!(

@@ -8,7 +8,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any as ProtoAny;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
 
 use super::*;
-use runtime_options::{CgroupDriver, Grouping, HandlerOptions, LogLevel, RuntimeOptions};
+use runtime_options::{Grouping, HandlerOptions, LogLevel, RuntimeOptions};
 
 struct Recorded {
     by: &'static str,
@@ -18,22 +18,17 @@ struct Recorded {
     expected: StartInput,
 }
 
-const NONE: RuntimeOptions = RuntimeOptions {
-    cgroup_driver: CgroupDriver::Cgroupfs,
-    handler: HandlerOptions {
-        grouping: Grouping::Node,
-        log_level: LogLevel::Info,
-        max_containers: None,
-    },
-};
-const TABLE: RuntimeOptions = RuntimeOptions {
-    cgroup_driver: CgroupDriver::Cgroupfs,
-    handler: HandlerOptions {
-        grouping: Grouping::Pod,
-        log_level: LogLevel::Debug,
-        max_containers: NonZeroU32::new(250),
-    },
-};
+fn table() -> RuntimeOptions {
+    RuntimeOptions {
+        handler: HandlerOptions {
+            grouping: Grouping::Pod,
+            log_level: LogLevel::Debug,
+            max_containers: NonZeroU32::new(250),
+            ..HandlerOptions::default()
+        },
+        ..RuntimeOptions::default()
+    }
+}
 
 fn old(options: Given) -> StartInput {
     StartInput {
@@ -191,7 +186,7 @@ fn first_versions() -> Vec<Recorded> {
             input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = \
                      \"pod\"\nlog_level = \"debug\"\nmax\
           _containers = 250\n",
-            expected: old(Given::Table(TABLE)),
+            expected: old(Given::Table(table())),
         },
         Recorded {
             by: "1.7.35, ctr",
@@ -219,7 +214,7 @@ fn second_versions() -> Vec<Recorded> {
             input: b"\n\x19runtimeoptions.v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = \
                      'pod'\nlog_level = 'debug'\nmax_con\
           tainers = 250\n",
-            expected: old(Given::Table(TABLE)),
+            expected: old(Given::Table(table())),
         },
         Recorded {
             by: "2.4.2, CRI, no options table",
@@ -238,7 +233,7 @@ fn second_versions() -> Vec<Recorded> {
           .v1.Options\x12R\x1aPSystemdCgroup = false\ngrouping = 'pod'\nlog_level = \
           'debug'\nmax_containers = 250\nJ\x11/r\
           un/containerd/s",
-            expected: new(Given::Table(TABLE)),
+            expected: new(Given::Table(table())),
         },
         Recorded {
             by: "2.4.2, CRI, options table, sandboxer = shim",
@@ -248,8 +243,8 @@ fn second_versions() -> Vec<Recorded> {
           containerd.sock.ttrpc2\x1f/run/containerd/containerd.sock:\x19/usr/local/bin/containerdB2\n0\n\x19runtimeoptions\
           .v1.Options\x12\x13\x1a\x11grouping = 'pod'\nJ\x11/run/containerd/s",
             expected: new(Given::Table(RuntimeOptions {
-                handler: HandlerOptions { grouping: Grouping::Pod, ..NONE.handler },
-                ..NONE
+                handler: HandlerOptions { grouping: Grouping::Pod, ..HandlerOptions::default() },
+                ..RuntimeOptions::default()
             })),
         },
         Recorded {

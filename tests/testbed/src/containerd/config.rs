@@ -86,6 +86,9 @@ fn disabled(schema: Schema, cri: Option<&Cri>) -> (u32, Vec<&'static str>) {
     (version, disabled)
 }
 
+/// The annotations that containerd passes to a handler, as the installer writes them.
+const ANNOTATIONS: &str = "\"runtime.wasmedge.dev/*\"";
+
 /// Returns CRI's part. Network plugins are searched in the folder `cni`, which is empty at first:
 /// pods use the machine's network.
 fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
@@ -132,8 +135,13 @@ fn cri_text(schema: Schema, folder: &Path, cri: &Cri) -> String {
     {
         let table = format!("plugins.\"{plugin}\".containerd.runtimes.{name}");
         // Every version has a runtime type that is a path.
-        writeln!(text, "[{table}]\nruntime_type = \"{}\"", shim.display())
-            .expect("a text takes all that is written");
+        writeln!(
+            text,
+            "[{table}]\nruntime_type = \"{}\"\npod_annotations = [{ANNOTATIONS}]\n\
+             container_annotations = [{ANNOTATIONS}]",
+            shim.display()
+        )
+        .expect("a text takes all that is written");
         let driver = match cgroups {
             Cgroups::Cgroupfs => "SystemdCgroup = false\n",
             Cgroups::Unset => "",
@@ -191,6 +199,10 @@ mod tests {
                 .find_map(|plugin| plugin.get("containerd")?.get("runtimes"))
                 .unwrap();
             assert_eq!(runtimes["wasm"]["runtime_type"].as_str(), Some("/x/shim"));
+            assert_eq!(
+                runtimes["wasm"]["pod_annotations"][0].as_str(),
+                Some("runtime.wasmedge.dev/*")
+            );
             assert_eq!(
                 runtimes["wasm"]["options"]["SystemdCgroup"].as_bool(),
                 Some(false)

@@ -137,7 +137,7 @@ fn a_preinstalled_runtime_has_no_archive() {
 }
 
 #[test]
-fn options_of_the_runtime_are_enums_and_a_number() {
+fn options_of_the_runtime_are_enums_and_bounded_numbers() {
     let with = |field: &str, value: Value| json!({"runtime": {field: value}});
     let words = |field: &str, words: &[&str]| {
         words
@@ -150,9 +150,27 @@ fn options_of_the_runtime_are_enums_and_a_number() {
         "logLevel",
         &["Error", "Warn", "Info", "Debug", "Trace"],
     ));
+    accepted(words("engine", &["Auto", "WasmEdge", "Wasmtime"]));
+    accepted(words("mode", &["Aot", "Interpreter"]));
+    accepted(words("compile", &["Tiered", "Wait", "Never"]));
+    accepted(words(
+        "compileWait",
+        &["0", "0s", "1ms", "600000ms", "59s", "600s", "9m", "10m"],
+    ));
     accepted([
         with("maxContainers", json!(1)),
         with("maxContainers", json!(1_000_000)),
+        with("locked", json!([])),
+        with(
+            "locked",
+            json!(["engine", "mode", "compile", "compile-wait"]),
+        ),
+        with("artifactStore", json!("/mnt/disk.1/artifacts")),
+        with("artifactStoreMaxMiB", json!(64)),
+        with("artifactStoreMaxDiskPercent", json!(90)),
+        with("compileJobs", json!(16)),
+        with("compileMemoryMiB", json!(256)),
+        with("compileCpuSeconds", json!(86_400)),
         json!({"runtime": {}}),
     ]);
     refused([
@@ -173,6 +191,29 @@ fn options_of_the_runtime_are_enums_and_a_number() {
             "less than or equal to 1000000",
         ),
         (
+            with("engine", json!("wasmtime")),
+            r#"supported values: "Auto", "WasmEdge", "Wasmtime""#,
+        ),
+        (with("locked", json!(["color"])), "supported values"),
+        (with("locked", json!(["mode", "mode"])), "Duplicate value"),
+        (with("compileWait", json!("10")), "should match"),
+        (with("compileWait", json!("601s")), "should match"),
+        (with("compileWait", json!("1h")), "should match"),
+        (with("artifactStore", json!("store")), "should match"),
+        (with("artifactStore", json!("/a/../b")), "should match"),
+        (
+            with("artifactStoreMaxDiskPercent", json!(91)),
+            "less than or equal to 90",
+        ),
+        (
+            with("compileMemoryMiB", json!(1)),
+            "greater than or equal to 256",
+        ),
+        (
+            json!({"runtime": {"engine": "Wasmtime", "mode": "Interpreter"}}),
+            "Wasmtime has no interpreter",
+        ),
+        (
             json!({"containerd": {"sandboxer": "shim"}}),
             r#"supported values: "PodSandbox", "Shim""#,
         ),
@@ -191,12 +232,16 @@ fn a_preinstalled_runtime_has_the_options_of_its_image() {
     accepted([
         with(json!({})),
         with(json!({"runtime": {"grouping": "Node", "logLevel": "Info"}})),
+        with(json!({"runtime": {"engine": "Auto", "compileWait": "10s", "locked": []}})),
     ]);
     let words = "leave runtime and containerd.sandboxer at their defaults";
     refused([
         (with(json!({"runtime": {"grouping": "Pod"}})), words),
         (with(json!({"runtime": {"logLevel": "Debug"}})), words),
         (with(json!({"runtime": {"maxContainers": 9}})), words),
+        (with(json!({"runtime": {"engine": "WasmEdge"}})), words),
+        (with(json!({"runtime": {"locked": ["engine"]}})), words),
+        (with(json!({"runtime": {"compileJobs": 2}})), words),
         (
             json!({"containerd": {"mode": "Preinstalled", "sandboxer": "Shim"}}),
             words,

@@ -93,6 +93,25 @@ const REFUSED: &[(&str, &str)] = &[
         "runtimes.wasmedge.runtime={\"maxContainers\":0}",
         "maxContainers",
     ),
+    ("runtimes.wasmedge.runtime={\"engine\":\"V8\"}", "engine"),
+    ("runtimes.wasmedge.runtime={\"mode\":\"aot\"}", "mode"),
+    ("runtimes.wasmedge.runtime={\"compile\":\"No\"}", "compile"),
+    (
+        "runtimes.wasmedge.runtime={\"compileWait\":\"1h\"}",
+        "compileWait",
+    ),
+    (
+        "runtimes.wasmedge.runtime={\"locked\":[\"grouping\"]}",
+        "/locked/0",
+    ),
+    (
+        "runtimes.wasmedge.runtime={\"artifactStore\":\"/a/../b\"}",
+        "artifactStore",
+    ),
+    (
+        "runtimes.wasmedge.runtime={\"artifactStoreMaxDiskPercent\":91}",
+        "artifactStoreMaxDiskPercent",
+    ),
     (
         "runtimes.wasmedge.rollout={\"maxUnavailable\":\"150%\"}",
         "maxUnavailable",

@@ -1,6 +1,7 @@
 //! Handlers that are added, upgraded and removed, and containerd's configuration meanwhile.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use installer_protocol::layout::Configuration;
@@ -8,7 +9,7 @@ use installer_protocol::{ConfigMode, Settings};
 use node_installer::containerd::{
     ConfigError, Handler, Version, WrittenHandler, propose, prove, prove_removal, revert,
 };
-use runtime_options::{Grouping, HandlerOptions, LogLevel, OptionValue, Sandboxer};
+use runtime_options::{EngineChoice, Grouping, HandlerOptions, LogLevel, Sandboxer, SettingKey};
 use toml::Value;
 
 use crate::daemon::{Daemon, Tree};
@@ -139,13 +140,10 @@ fn options(handler: &Handler) -> toml::Table {
         .options
         .table()
         .into_iter()
-        .map(|(key, value)| match value {
-            OptionValue::Flag(flag) => (key, Value::from(flag)),
-            OptionValue::Word(word) => (key, Value::from(word)),
-            OptionValue::Number(number) => (key, Value::from(number)),
-        });
-    let all = chosen.chain([("SystemdCgroup", Value::from(handler.systemd_cgroup))]);
-    all.map(|(key, value)| (key.to_owned(), value)).collect()
+        .map(|(key, value)| format!("{key} = {value}\n"));
+    let driver = format!("SystemdCgroup = {}\n", handler.systemd_cgroup);
+    let text: String = std::iter::once(driver).chain(chosen).collect();
+    text.parse().expect("the options are valid TOML")
 }
 
 /// Which of two handlers is removed first.
@@ -378,11 +376,15 @@ pub(crate) fn options_of_a_handler_are_read_by_containerd(daemon: &Daemon) -> Re
             grouping: Grouping::Pod,
             log_level: LogLevel::Debug,
             max_containers: NonZeroU32::new(250),
+            engine: EngineChoice::Wasmtime,
+            compile_wait: Duration::ZERO,
+            locked: [SettingKey::Engine, SettingKey::CompileWait].into(),
+            ..HandlerOptions::default()
         },
         ..Settings::default()
     };
     for settings in [
-        all,
+        all.clone(),
         Settings {
             sandboxer: Sandboxer::Shim,
             ..all
@@ -393,7 +395,7 @@ pub(crate) fn options_of_a_handler_are_read_by_containerd(daemon: &Daemon) -> Re
         },
     ] {
         let chosen = Handler {
-            settings,
+            settings: settings.clone(),
             ..plain.clone()
         };
         let is_refused = match propose(

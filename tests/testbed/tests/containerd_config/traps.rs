@@ -58,7 +58,7 @@ fn unwary(tree: &Tree<'_>, handler: &Handler, first_line: &str, plugin: &str) ->
         ],
         written: WrittenHandler {
             handler: name.clone(),
-            settings: handler.settings,
+            settings: handler.settings.clone(),
             files: Vec::new(),
             made_folders: Vec::new(),
         },

@@ -53,7 +53,7 @@ fn install(node: &Node, pods: &Pods, handler: &str, settings: Settings) -> Resul
             .and_then(|()| symlink(&node.prepared.bundle, &runtime))
             .context("make the shelf")?;
     }
-    let entry = HandlerEntry::new(RUNTIME_VERSION, false, settings);
+    let entry = HandlerEntry::new(RUNTIME_VERSION, false, &settings);
     entry.make(&shelf).context("make the handler's entry")?;
     let launcher = entry
         .launcher(&NodePath::new(
