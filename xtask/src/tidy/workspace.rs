@@ -18,6 +18,11 @@ const MANIFEST: &str = "Cargo.toml";
 /// the test guests.
 const ARROWS: &[Arrow] = &[
     Arrow {
+        from: "artifact-admin",
+        to: "artifact-store",
+        kind: Kind::Normal,
+    },
+    Arrow {
         from: "artifact-store",
         to: "failures",
         kind: Kind::Normal,
