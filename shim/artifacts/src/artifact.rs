@@ -127,8 +127,8 @@ impl Artifact {
         self.file.as_fd()
     }
 
-    /// Returns a folder for a guest's process that holds nothing but [`ARTIFACT`]: a detached mount,
-    /// read-only also for root, whose `..` is itself.
+    /// Returns a folder for a guest's process that holds nothing but [`ARTIFACT`]: a detached
+    /// mount, read-only also for root, whose `..` is itself.
     pub fn folder_for_guest(&self) -> Result<OwnedFd, StoreError> {
         self.cloner
             .read_only(self.code.as_fd())

@@ -9,7 +9,10 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// The path depends on the folder of the process that uses it.
-    #[error("the artifact store {} is not an absolute path without `..`: change the option", .0.display())]
+    #[error(
+        "the artifact store {} is not an absolute path without `..`: change the option",
+        .0.display()
+    )]
     NotAbsolute(PathBuf),
     /// A part of the path is a link, whose target another user might change.
     #[error(
@@ -18,7 +21,10 @@ pub enum Unusable {
     )]
     Symlink(PathBuf),
     /// A part of the path is a file.
-    #[error("{} is not a folder: remove it, or choose another path for the artifact store", .0.display())]
+    #[error(
+        "{} is not a folder: remove it, or choose another path for the artifact store",
+        .0.display()
+    )]
     NotAFolder(PathBuf),
     /// A part of the path belongs to another user.
     #[error(

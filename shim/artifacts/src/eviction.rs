@@ -1,4 +1,4 @@
-//! Which entries go when the store is full: a decision without I/O.
+//! Eviction: a decision without I/O on the entries that go when the store is full.
 //!
 //! Whether an entry is in use is known only when its lock is tried, so the decision is a
 //! conversation: [`Eviction::next`] names a candidate, and the caller reports what became of it.

@@ -41,8 +41,8 @@
 //!   exclusive one. A guest's process never has a descriptor of that folder, so it cannot lock or
 //!   unlock it.
 //! * A helper writes into a file system in memory of its own, not into the store: it can neither
-//!   fill the disk nor leave anything behind, and its memory is charged to its cgroup. Its result is
-//!   copied, so no descriptor of the helper leads to the file that guests map.
+//!   fill the disk nor leave anything behind, and its memory is charged to its cgroup. Its result
+//!   is copied, so no descriptor of the helper leads to the file that guests map.
 //! * The time of an entry's folder is its last use. It decides the order of eviction, nothing else.
 
 mod artifact;

@@ -73,7 +73,7 @@ impl Cloner {
         Ok((Self::Thread(requests), root))
     }
 
-    /// Returns a detached, read-only clone of a folder of the store: its root is the folder, so `..`
+    /// Returns a detached, read-only clone of a folder of the store. Its root is the folder: `..`
     /// ends there, and nothing is reachable through it that is not below the folder.
     pub(crate) fn read_only(&self, folder: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         match self {

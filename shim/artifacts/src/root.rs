@@ -122,7 +122,7 @@ fn is_full(error: &io::Error) -> bool {
     )
 }
 
-/// Walks to the store's folder. Whoever can write to a part of the path could put another folder
+/// Walks to the store's folder. A user who can write to a part of the path could put another folder
 /// there later, so each part is checked.
 fn open_root(path: &Path) -> Result<Folder, Unusable> {
     let mut parts = Vec::new();

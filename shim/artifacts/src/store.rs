@@ -72,8 +72,8 @@ impl Store {
         })
     }
 
-    /// Makes a store of at most `max_bytes` in memory, for this process alone: it has no path, and is
-    /// gone with the last value of it.
+    /// Makes a store of at most `max_bytes` in memory, for this process alone. It has no path, and
+    /// is gone with the last value of it.
     ///
     /// # Errors
     /// When the kernel refuses to make a file system or a mount namespace.

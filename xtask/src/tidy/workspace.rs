@@ -23,6 +23,11 @@ const ARROWS: &[Arrow] = &[
         kind: Kind::Normal,
     },
     Arrow {
+        from: "artifact-admin",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
         from: "artifact-store",
         to: "failures",
         kind: Kind::Normal,

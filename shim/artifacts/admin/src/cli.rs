@@ -4,21 +4,20 @@ use std::path::PathBuf;
 
 use artifact_store::Percent;
 use clap::{Args, Parser, Subcommand};
+use runtime_options::HandlerOptions;
 
 use crate::report::Format;
 use crate::select::Prefix;
 
-/// The default of the option `artifactStore`.
-const DEFAULT_STORE: &str = "/var/lib/wasmedge-runtime/artifacts";
 /// Bytes of a MiB.
 const MIB: u64 = 1024 * 1024;
 
 /// Lists, verifies and removes the compiled guests of this node
 #[derive(Debug, Parser)]
-#[command(name = "artifacts", version, about)]
+#[command(name = "artifacts", version)]
 pub(crate) struct Arguments {
     /// Folder of the artifact store: the option `artifactStore` of the node's handlers
-    #[arg(long, global = true, value_name = "DIR", default_value = DEFAULT_STORE)]
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = default_store())]
     pub(crate) store: PathBuf,
     /// Print JSON, for programs
     #[arg(long, global = true)]
@@ -74,6 +73,11 @@ impl Limits {
     pub(crate) fn max_bytes(&self) -> u64 {
         self.max_mib.map_or(u64::MAX, |mib| mib.saturating_mul(MIB))
     }
+}
+
+fn default_store() -> PathBuf {
+    let options = HandlerOptions::default();
+    options.artifact_store.as_path().to_owned()
 }
 
 fn percent(text: &str) -> Result<Percent, String> {
