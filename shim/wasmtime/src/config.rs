@@ -81,7 +81,8 @@ pub(crate) fn shared(build: &str) -> Result<Config> {
     Ok(config)
 }
 
-#[cfg(all(test, feature = "compile", feature = "run"))]
+#[cfg(test)]
+#[cfg(all(feature = "compile", feature = "run"))]
 mod tests {
     use wasmtime::{Engine, Module};
 

@@ -18,6 +18,9 @@ pub mod compile;
 #[cfg(feature = "run")]
 pub mod run;
 
+#[cfg(any(feature = "compile", feature = "run"))]
+pub use config::STACK_BYTES;
+
 /// The version of Wasmtime, with its minor and patch numbers.
 pub const VERSION: &str = env!("WASMTIME_VERSION");
 

@@ -28,7 +28,6 @@ mod random;
 mod streams;
 mod trap;
 
-pub use crate::config::STACK_BYTES;
 pub use context::{Context, Folder};
 pub use imports::{Provider, provider};
 
@@ -68,7 +67,7 @@ pub enum Ended {
     /// It did what WebAssembly forbids. The text names the trap, then a function on each line, the
     /// innermost first; names are on one line and bounded.
     Trapped(String),
-    /// Its calls were nested deeper than [`STACK_BYTES`] allow.
+    /// Its calls were nested deeper than [`crate::STACK_BYTES`] allow.
     StackExhausted,
     /// It was never run: there is no memory for it, or a function does not exist.
     NotRunnable(String),

@@ -4,14 +4,54 @@
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// The functions of WASI preview 1, which is frozen.
-const FUNCTIONS: &str = "args_get args_sizes_get clock_res_get clock_time_get environ_get \
-    environ_sizes_get fd_advise fd_allocate fd_close fd_datasync fd_fdstat_get \
-    fd_fdstat_set_flags fd_fdstat_set_rights fd_filestat_get fd_filestat_set_size \
-    fd_filestat_set_times fd_pread fd_prestat_dir_name fd_prestat_get fd_pwrite fd_read \
-    fd_readdir fd_renumber fd_seek fd_sync fd_tell fd_write path_create_directory \
-    path_filestat_get path_filestat_set_times path_link path_open path_readlink \
-    path_remove_directory path_rename path_symlink path_unlink_file poll_oneoff proc_exit \
-    proc_raise random_get sched_yield sock_accept sock_recv sock_send sock_shutdown";
+const FUNCTIONS: &[&str] = &[
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
 
 /// The names of WasmEdge's functions for sockets begin with it.
 const SOCKET: &str = "sock_";
@@ -31,7 +71,7 @@ pub enum Provider {
 pub fn provider(module: &str, name: &str) -> Provider {
     if module != PREVIEW1 {
         Provider::None
-    } else if FUNCTIONS.split_whitespace().any(|each| each == name) {
+    } else if FUNCTIONS.contains(&name) {
         Provider::Wasmtime
     } else if name.starts_with(SOCKET) {
         Provider::WasmEdge
@@ -73,7 +113,7 @@ mod tests {
             .collect();
         linked.sort();
         let listed: Vec<String> = FUNCTIONS
-            .split_whitespace()
+            .iter()
             .map(|name| format!("{PREVIEW1}.{name}"))
             .collect();
         assert_eq!(listed, linked);

@@ -1,7 +1,7 @@
 //! Arguments, environment, exit codes and traps.
 
 use anyhow::{Result, ensure};
-use wasmtime_engine::run::STACK_BYTES;
+use wasmtime_engine::STACK_BYTES;
 
 use crate::Test;
 use crate::guest::{Guest, Report, World, with_wasi};
@@ -17,6 +17,10 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("start_function_may_trap_or_exit", start_function),
     ("pointer_outside_of_the_memory_is_a_trap", bad_pointer),
     ("memory_that_cannot_be_had_is_refused_to_the_guest", growth),
+    (
+        "guest_without_addresses_for_its_memory_is_not_run",
+        addresses,
+    ),
 ];
 
 fn context_arrives(world: &World) -> Result<()> {
@@ -198,5 +202,16 @@ fn growth(world: &World) -> Result<()> {
     );
     let output = world.run(&Guest::text(&text)?)?.output(0)?;
     ensure!(output == "1\n", "{output}");
+    Ok(())
+}
+
+fn addresses(world: &World) -> Result<()> {
+    let guest = Guest::binary(&test_guests::HELLO.bytes())?.address_space(1 << 30);
+    let finished = world.run(&guest)?;
+    let text = format!("{finished:?}");
+    ensure!(
+        matches!(finished.report, Report::NotRunnable(reason) if reason.contains("memory")),
+        "{text}"
+    );
     Ok(())
 }

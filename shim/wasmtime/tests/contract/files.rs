@@ -35,11 +35,11 @@ fn open(name: &str, create: u32) -> String {
 }
 
 /// Reads up to the given number of bytes of the open file, and writes them.
-const READ: &str = r#"(func $read (param $length i32)
+const READ: &str = r"(func $read (param $length i32)
     (i32.store (i32.const 84) (i32.const 65536))
     (i32.store (i32.const 88) (local.get $length))
     (if (call $fd_read (i32.load (i32.const 80)) (i32.const 84) (i32.const 1) (i32.const 92)) (then unreachable))
-    (call $print (i32.const 65536) (i32.load (i32.const 92))))"#;
+    (call $print (i32.const 65536) (i32.load (i32.const 92))))";
 
 fn files(world: &World) -> Result<()> {
     let write = format!(

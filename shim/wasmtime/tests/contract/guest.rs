@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use guest_sandbox::seccomp::{FilterCache, SeccompFilter};
 use process_forker::wire::{MAX_REPLY, MAX_REQUEST, Message};
 use process_forker::{Child, Failure, Forkers, SpawnRequest, WireFd, Zygote};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Resource, Rlimit, WaitId, WaitIdOptions, setrlimit, waitid};
 use serde::{Deserialize, Serialize};
 use wasmtime_engine::compile::precompile;
 use wasmtime_engine::run::{Context, Ended, Folder, NotRunnable, load, run, warm};
@@ -36,6 +36,7 @@ pub(crate) struct Guest {
     calls: Vec<String>,
     args: Vec<String>,
     env: Vec<String>,
+    address_space: Option<u64>,
 }
 
 /// A guest in its process.
@@ -79,6 +80,7 @@ struct Task {
     calls: Vec<String>,
     args: Vec<String>,
     env: Vec<String>,
+    address_space: Option<u64>,
 }
 
 impl World {
@@ -120,6 +122,7 @@ impl World {
             calls: guest.calls.clone(),
             args: guest.args.clone(),
             env: guest.env.clone(),
+            address_space: guest.address_space,
         };
         Message::of(&task)?.send(&control)?;
         Ok(Running {
@@ -170,6 +173,7 @@ impl Guest {
             calls: vec!["_start".to_owned()],
             args: vec!["guest".to_owned()],
             env: Vec::new(),
+            address_space: None,
         }
     }
 
@@ -180,6 +184,12 @@ impl Guest {
 
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.args = owned(args);
+        self
+    }
+
+    /// Limits the addresses of its process (RLIMIT_AS).
+    pub(crate) fn address_space(mut self, bytes: u64) -> Self {
+        self.address_space = Some(bytes);
         self
     }
 
@@ -282,6 +292,7 @@ fn perform(task: Task) -> Result<Report> {
         calls,
         args,
         env,
+        address_space,
     } = task;
     rustix::stdio::dup2_stderr(&stderr)?;
     rustix::stdio::dup2_stdin(&stdin)?;
@@ -293,6 +304,13 @@ fn perform(task: Task) -> Result<Report> {
     } else {
         root
     };
+    if let Some(bytes) = address_space {
+        let limit = Rlimit {
+            current: Some(bytes),
+            maximum: Some(bytes),
+        };
+        setrlimit(Resource::As, limit)?;
+    }
     rustix::thread::set_no_new_privs(true)?;
     filter.install()?;
     let folders = [Folder {

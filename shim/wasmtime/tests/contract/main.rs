@@ -1,6 +1,6 @@
 //! The contract of guests, with real processes: each test is a zygote, warmed as in use, and its
-//! guests are forks of it. They are under the runtime's own filter of system calls; as root they are
-//! also in a root of their own, without `/proc`.
+//! guests are forks of it. They are under the runtime's own filter of system calls; as root they
+//! are also in a root of their own, without `/proc`.
 
 use std::process::{Command, ExitCode};
 
