@@ -2,7 +2,7 @@
 //!
 //! | folder | contents |
 //! |---|---|
-//! | `bin` | the launcher that containerd starts (static), and the host, which it starts through `lib`'s loader |
+//! | `bin` | the launcher that containerd starts (static); the host and the compile helpers, which are started through `lib`'s loader |
 //! | `lib` | loader, C library, engine, and the stand-in for libLLVM: everything to run guests |
 //! | `compile` | the real libLLVM and its dependencies, for a process that compiles guests; links to `lib` for the rest |
 //! | `share` | manifest and licences |
@@ -34,6 +34,10 @@ mod folder;
 pub(crate) const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
 /// The file name of the host.
 const HOST: &str = "wasmedge-host";
+/// The file name of the compile helper with LLVM.
+const WASMEDGE_COMPILE: &str = "wasmedge-compile";
+/// The file name of the compile helper with Cranelift.
+const WASMTIME_COMPILE: &str = "wasmtime-compile";
 /// The runtime's version is the workspace's.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -115,9 +119,10 @@ pub(crate) fn run(args: Args) -> Result<()> {
 pub(crate) fn build(cache: &Cache) -> Result<Bundle> {
     setup::prepare(cache)?;
     let libraries = libraries::assemble(cache)?;
-    let executables = progress::step("built the launcher and the host", || {
-        executables::build(&libraries)
-    })?;
+    let executables = progress::step(
+        "built the launcher, the host and the compile helpers",
+        || executables::build(&libraries),
+    )?;
     let shelf = executables.target.join("wasmedge-runtime");
     fs::create_dir_all(&shelf).with_context(|| format!("make {}", shelf.display()))?;
     let _lock = cache::lock(&shelf.join(".lock"))?;
@@ -144,22 +149,28 @@ fn check(root: &Path, libraries: &libraries::Libraries) -> Result<()> {
         printed.contains(VERSION),
         "the launcher prints the version {printed:?}, this is {VERSION}"
     );
-    // `--list` binds every symbol of the host and of all its libraries, as a start does.
-    let list = alone(&format!("/lib/{}", libraries.record.loader))
-        .args(["--inhibit-cache", "--library-path", "/lib", "--list"])
-        .arg(format!("/bin/{HOST}"))
-        .env("LD_BIND_NOW", "1")
-        .env("LD_WARN", "1")
-        .text()
-        .context("the host does not start on the bundle's lib")?;
-    let stray = list
-        .lines()
-        .find(|line| line.contains("not found") || line.contains("undefined symbol"));
-    ensure!(
-        stray.is_none(),
-        "the host does not start on the bundle's lib: {}",
-        stray.unwrap_or_default()
-    );
+    for (program, folders) in [
+        (HOST, "/lib"),
+        (WASMEDGE_COMPILE, "/compile:/lib"),
+        (WASMTIME_COMPILE, "/lib"),
+    ] {
+        // `--list` binds every symbol of the program and of all its libraries, as a start does.
+        let list = alone(&format!("/lib/{}", libraries.record.loader))
+            .args(["--inhibit-cache", "--library-path", folders, "--list"])
+            .arg(format!("/bin/{program}"))
+            .env("LD_BIND_NOW", "1")
+            .env("LD_WARN", "1")
+            .text()
+            .with_context(|| format!("{program} does not start on the bundle's {folders}"))?;
+        let stray = list
+            .lines()
+            .find(|line| line.contains("not found") || line.contains("undefined symbol"));
+        ensure!(
+            stray.is_none(),
+            "{program} does not start on the bundle's {folders}: {}",
+            stray.unwrap_or_default()
+        );
+    }
     Ok(())
 }
 

@@ -137,11 +137,15 @@ fn profile_folder() -> Result<PathBuf> {
 /// # Errors
 /// As [`profile`].
 pub(crate) fn as_built() -> Result<&'static [&'static str]> {
-    Ok(if profile()? == "release" {
-        &["--release"]
-    } else {
-        &[]
-    })
+    Ok(if is_release()? { &["--release"] } else { &[] })
+}
+
+/// Returns whether [`profile`] is that of releases.
+///
+/// # Errors
+/// As [`profile`].
+pub(crate) fn is_release() -> Result<bool> {
+    Ok(profile()? == "release")
 }
 
 /// Builds the workspace's executable `name`, and returns its path.

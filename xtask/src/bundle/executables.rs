@@ -1,4 +1,5 @@
-//! The bundle's executables: the static launcher, and the host, linked with the bundle's libraries.
+//! The bundle's executables: the static launcher, the host and the compile helper's two programs,
+//! linked with the bundle's libraries.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use testbed::command::Run;
 
 use super::libraries::{self, Libraries};
-use super::{HOST, LAUNCHER, elf};
+use super::{HOST, LAUNCHER, WASMEDGE_COMPILE, WASMTIME_COMPILE, elf};
 use crate::setup;
 
 /// The executables, stripped of debug information.
@@ -15,15 +16,24 @@ use crate::setup;
 pub(super) struct Executables {
     pub(super) launcher: PathBuf,
     pub(super) host: PathBuf,
+    pub(super) wasmedge_compile: PathBuf,
+    pub(super) wasmtime_compile: PathBuf,
     /// cargo's target folder.
     pub(super) target: PathBuf,
 }
 
-/// Builds both.
+/// Builds them.
 pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     let launcher = fully_static("containerd-shim-wasmedge-v1", LAUNCHER)?;
-    let host = setup::executable(HOST)?;
-    libraries::must_hold_all_of(&libraries.run(), &host)?;
+    build_dynamic()?;
+    let made_on = |name: &str, folder: &Path| {
+        let made = setup::made(name)?;
+        libraries::must_hold_all_of(folder, &made)?;
+        Ok::<_, anyhow::Error>(made)
+    };
+    let host = made_on(HOST, &libraries.run())?;
+    let wasmedge_compile = made_on(WASMEDGE_COMPILE, &libraries.compile())?;
+    let wasmtime_compile = made_on(WASMTIME_COMPILE, &libraries.run())?;
     let target = host
         .ancestors()
         .nth(2)
@@ -32,8 +42,32 @@ pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     Ok(Executables {
         launcher,
         host: stripped(&host)?,
+        wasmedge_compile: stripped(&wasmedge_compile)?,
+        wasmtime_compile: stripped(&wasmtime_compile)?,
         target,
     })
+}
+
+/// Builds the host and the helper's programs.
+///
+/// For a release each package by itself: built together, both would have the union of their
+/// features, and the host a compiler. Otherwise in one call for the workspace, which recompiles the
+/// least ([`setup::executable`]).
+fn build_dynamic() -> Result<()> {
+    let helper = [WASMEDGE_COMPILE, WASMTIME_COMPILE];
+    let call = |packages: &[&str], programs: &[&str]| {
+        setup::cargo()
+            .arg("build")
+            .args(packages)
+            .args(setup::as_built()?)
+            .args(programs.iter().flat_map(|name| ["--bin", name]))
+            .done()
+    };
+    if setup::is_release()? {
+        call(&["--package", "wasmedge-host"], &[HOST])?;
+        return call(&["--package", "compile-helper"], &helper);
+    }
+    call(&["--workspace"], &[HOST, helper[0], helper[1]])
 }
 
 /// Builds the program `name` of `package` so that it needs only a kernel, and strips its debug

@@ -12,7 +12,7 @@ use testbed::cache;
 
 use super::executables::Executables;
 use super::libraries::{Engine, Libraries};
-use super::{HOST, LAUNCHER};
+use super::{HOST, LAUNCHER, WASMEDGE_COMPILE, WASMTIME_COMPILE};
 
 /// The manifest's path in the bundle.
 pub(super) const MANIFEST: &str = "share/manifest.json";
@@ -68,7 +68,12 @@ impl Content {
             sources.insert(name.clone(), libraries.root.join(path));
             files.insert(name, what.clone());
         }
-        for (name, file) in [(LAUNCHER, &executables.launcher), (HOST, &executables.host)] {
+        for (name, file) in [
+            (LAUNCHER, &executables.launcher),
+            (HOST, &executables.host),
+            (WASMEDGE_COMPILE, &executables.wasmedge_compile),
+            (WASMTIME_COMPILE, &executables.wasmtime_compile),
+        ] {
             let name = format!("bin/{name}");
             files.insert(name.clone(), cache::sha256_of_file(file)?);
             sources.insert(name, file.clone());

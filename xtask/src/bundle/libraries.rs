@@ -68,6 +68,11 @@ impl Libraries {
         self.root.join("lib")
     }
 
+    /// Returns the folder for compiling guests.
+    pub(crate) fn compile(&self) -> PathBuf {
+        self.root.join("compile")
+    }
+
     /// Returns the loader of [`Self::run`].
     pub(crate) fn loader(&self) -> PathBuf {
         self.run().join(&self.record.loader)

@@ -102,7 +102,14 @@ pub(super) fn installer(
     let runtime = bundle.packages()?;
     all.add_debian(&runtime.suite, &runtime.packages);
     all.add_crates(parts::crates("containerd-shim-wasmedge-v1", Built::Alone)?);
-    all.add_crates(parts::crates("wasmedge-host", Built::WithWorkspace)?);
+    // As the bundle builds them (`bundle/executables.rs`).
+    let built = if setup::is_release()? {
+        Built::Alone
+    } else {
+        Built::WithWorkspace
+    };
+    all.add_crates(parts::crates("wasmedge-host", built)?);
+    all.add_crates(parts::crates("compile-helper", built)?);
     let parts = all.text()?;
     let digest = format!("{}  runtime.tar.gz\n", archive.sha256);
     let mut own = vec![program("/node-installer", &programs.installer)?];

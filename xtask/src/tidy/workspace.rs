@@ -34,6 +34,56 @@ const ARROWS: &[Arrow] = &[
     },
     Arrow {
         from: "wasmedge-host",
+        to: "guest-compiler",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "guest-compiler",
+        to: "container-cgroup",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "guest-compiler",
+        to: "failures",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "guest-compiler",
+        to: "process-forker",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "guest-compiler",
+        to: "runtime-options",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "compile-helper",
+        to: "guest-compiler",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "compile-helper",
+        to: "wasmtime-engine",
+        kind: Kind::Normal,
+    },
+    Arrow {
+        from: "compile-helper",
+        to: "container-cgroup",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "compile-helper",
+        to: "process-forker",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "compile-helper",
+        to: "runtime-options",
+        kind: Kind::Dev,
+    },
+    Arrow {
+        from: "wasmedge-host",
         to: "artifact-store",
         kind: Kind::Normal,
     },
