@@ -28,14 +28,20 @@ use runtime_options::{HandlerOptions, Sandboxer};
 pub use status::{ConditionReason, ConditionType, Counts, WasmRuntimeStatus};
 
 /// The rule that the options of a preinstalled runtime are at their defaults.
-const PREINSTALLED_OPTIONS: &str = "self.containerd.mode != 'Preinstalled' || (self.containerd.sandboxer == 'PodSandbox' && \
+const PREINSTALLED_OPTIONS: &str = "self.containerd.mode != 'Preinstalled' || \
+     (self.containerd.sandboxer == 'PodSandbox' && \
      self.runtime.grouping == 'Node' && self.runtime.logLevel == 'Info' && \
-     !has(self.runtime.maxContainers) && self.runtime.engine == 'Auto' && self.runtime.mode == \
-     'Aot' && self.runtime.compile == 'Tiered' && self.runtime.compileWait == '10s' && \
-     (!has(self.runtime.locked) || self.runtime.locked.size() == 0) && self.runtime.artifactStore == \
-     '/var/lib/wasmedge-runtime/artifacts' && self.runtime.artifactStoreMaxMiB == 10240 && \
+     !has(self.runtime.maxContainers) && self.runtime.engine == 'Auto' && \
+     self.runtime.mode == 'Aot' && self.runtime.compile == 'Tiered' && \
+     self.runtime.compileWait == '10s' && \
+     (!has(self.runtime.locked) || self.runtime.locked.size() == 0) && \
+     self.runtime.artifactStore == '/var/lib/wasmedge-runtime/artifacts' && \
+     self.runtime.artifactStoreMaxMiB == 10240 && \
      self.runtime.artifactStoreMaxDiskPercent == 10 && self.runtime.compileJobs == 1 && \
      self.runtime.compileMemoryMiB == 3072 && self.runtime.compileCpuSeconds == 3600)";
+/// The rule that only an engine with an interpreter interprets.
+const INTERPRETERS: &str =
+    "self.runtime.engine != 'Wasmtime' || self.runtime.mode != 'Interpreter'";
 
 /// A WebAssembly runtime, the nodes that get it, and its rollout.
 #[derive(CustomResource, KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -71,7 +77,8 @@ const PREINSTALLED_OPTIONS: &str = "self.containerd.mode != 'Preinstalled' || (s
 #[x_kube(validation = (PREINSTALLED_OPTIONS, "in mode Preinstalled the node's image sets the \
                                               runtime's options: leave runtime and \
                                               containerd.sandboxer at their defaults"))]
-#[x_kube(validation = ("self.runtime.engine != 'Wasmtime' || self.runtime.mode != 'Interpreter'", "Wasmtime has no interpreter: choose runtime.mode Aot, or another runtime.engine"))]
+#[x_kube(validation = (INTERPRETERS, "Wasmtime has no interpreter: choose runtime.mode Aot, or \
+                                      another runtime.engine"))]
 pub struct WasmRuntimeSpec {
     /// Label selector of the pool: the nodes that get the runtime. An empty selector selects every
     /// Linux node that is not a control-plane node. Pods are scheduled only to nodes of the pool

@@ -44,8 +44,8 @@ fn chosen_options<S: Serializer>(
     chosen.serialize(serializer)
 }
 
-/// Refuses options that this version does not know, or with a value that is not possible. The CRD's reader does not: an operator goes on
-/// with objects that a later version wrote.
+/// Refuses options that this version does not know, or with a value that is not possible. The CRD's
+/// reader does not: an operator goes on with objects that a later version wrote.
 fn known_options<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HandlerOptions, D::Error> {
     let given = Map::<String, Value>::deserialize(deserializer)?;
     let is_known = |key: &String| OPTIONS.iter().any(|row| row.field == Some(key.as_str()));

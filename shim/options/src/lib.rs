@@ -1,5 +1,6 @@
-//! The runtime options of a handler, and the settings of its guests ([`guest`]). A new option is one
-//! field of [`HandlerOptions`] and one row of [`OPTIONS`]; what follows from those needs no edit:
+//! The runtime options of a handler, and the settings of its guests ([`guest`]). A new option is
+//! one field of [`HandlerOptions`] and one row of [`OPTIONS`]; what follows from those needs no
+//! edit:
 //!
 //! | reader | uses |
 //! |---|---|
@@ -75,7 +76,7 @@ pub struct HandlerOptions {
     #[serde(with = "wait")]
     #[cfg_attr(
         feature = "schema",
-        schemars(with = "String", regex(pattern = wait::PATTERN))
+        schemars(with = "String", length(max = 8), regex(pattern = wait::PATTERN))
     )]
     pub compile_wait: Duration,
     /// Settings of guests that annotations of pods cannot change: a pod with an annotation for one
@@ -100,10 +101,10 @@ pub struct HandlerOptions {
     pub artifact_store_max_mib: u32,
     /// Maximum share of that folder in the size of its file system, in percent. The smaller one of
     /// both bounds applies.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 90)))]
+    #[cfg_attr(feature = "schema", schemars(with = "u32", range(min = 1, max = 90)))]
     pub artifact_store_max_disk_percent: u8,
     /// Number of modules that a host compiles at a time.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16)))]
+    #[cfg_attr(feature = "schema", schemars(with = "u32", range(min = 1, max = 16)))]
     pub compile_jobs: u8,
     /// Memory of one compilation in MiB. One that needs more fails, and its guest is interpreted,
     /// or refused if its engine has no interpreter.

@@ -7,8 +7,8 @@ use serde::{Deserialize as _, Deserializer, Serializer, de};
 /// The longest wait.
 const MAX_WAIT: Duration = Duration::from_mins(10);
 /// What a wait is, as error messages name it.
-pub(crate) const VALUES: &str = "\"0\", or a whole number with the unit ms, s or m, of at most 10 minutes: \"500ms\", \
-     \"10s\", \"2m\"";
+pub(crate) const VALUES: &str = "\"0\", or a whole number with the unit ms, s or m, of at most \
+                                 10 minutes: \"500ms\", \"10s\", \"2m\"";
 /// The texts that [`parse`] accepts, for the CRD.
 #[cfg(feature = "schema")]
 pub(crate) const PATTERN: &str = "^(0(ms|s|m)?|([1-9][0-9]{0,4}|[1-5][0-9]{5}|600000)ms|\
