@@ -9,14 +9,15 @@
 mod binary;
 mod credentials;
 mod descriptor;
+mod http;
 mod layout;
 mod push;
 mod layered;
+mod reference;
 mod rootfs;
 mod wasm;
 
 use anyhow::{Context as _, Result};
-use oci_client::Reference;
 use serde_json::json;
 
 pub use binary::{Binary, World, classify, compile_if_text, world};
@@ -27,6 +28,8 @@ pub use layout::{Found, read_archive, read_layout};
 pub use push::{Registry, Transport, pull};
 pub use rootfs::{Compression, Entry, RootfsImage};
 pub use wasm::{Artifact, WasmImage, WasmLayer};
+
+use reference::Reference;
 
 /// Media type of an image manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -107,7 +110,7 @@ impl Packed {
 
     /// Returns the full reference, as containerd stores it.
     pub fn reference(&self) -> String {
-        self.reference.whole()
+        self.reference.to_string()
     }
 
     /// Returns the blob that the reference names: the manifest or the index.

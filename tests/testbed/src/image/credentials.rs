@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
-use oci_client::secrets::RegistryAuth;
 use serde_json::Value;
 
 /// Credentials for one registry.
@@ -104,14 +103,6 @@ impl Credentials {
             user: user.to_owned(),
             password: password.trim_end_matches('\0').to_owned(),
         })
-    }
-
-    /// Converts to the registry client's type.
-    pub(super) fn as_auth(&self) -> RegistryAuth {
-        match self {
-            Self::Anonymous => RegistryAuth::Anonymous,
-            Self::Basic { user, password } => RegistryAuth::Basic(user.clone(), password.clone()),
-        }
     }
 }
 

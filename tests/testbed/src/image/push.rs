@@ -1,15 +1,12 @@
 //! Registry access: push and pull of images.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, bail};
-use oci_client::Reference;
-use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use tokio::runtime::Runtime;
 
+use super::http::{Client, Method, Request, Rights};
 use super::layout::resolve;
-use super::{Credentials, Descriptor, Found, INDEX, MANIFEST, Packed, parse_reference};
+use super::{Blob, Credentials, Found, INDEX, MANIFEST, Packed, parse_reference};
 
 /// The transport of requests to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,28 +46,11 @@ impl Registry {
     /// # Errors
     /// Fails if `reference` is not a valid reference.
     pub fn anonymous(reference: &str) -> Result<Self> {
-        let transport = Transport::usual_for(parse_reference(reference)?.resolve_registry());
+        let transport = Transport::usual_for(parse_reference(reference)?.host());
         Ok(Self {
             transport,
             credentials: Credentials::Anonymous,
         })
-    }
-
-    fn client(&self) -> Result<(Runtime, Client)> {
-        let protocol = match self.transport {
-            Transport::Https => ClientProtocol::Https,
-            Transport::Http => ClientProtocol::Http,
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("start an async runtime")?;
-        let client = Client::try_from(ClientConfig {
-            protocol,
-            ..ClientConfig::default()
-        })
-        .context("set up an HTTP client")?;
-        Ok((runtime, client))
     }
 }
 
@@ -80,10 +60,8 @@ impl Packed {
     /// # Errors
     /// Fails if the registry cannot be reached or refuses it.
     pub fn push(&self, registry: &Registry) -> Result<String> {
-        let (runtime, client) = registry.client()?;
-        let host = self.reference.resolve_registry().to_owned();
-        runtime
-            .block_on(self.push_with(&client, registry))
+        let host = self.reference.host();
+        self.push_to(registry)
             .with_context(|| format!("push {} to {host}", self.reference()))?;
         Ok(format!(
             "{host}/{}@{}",
@@ -92,44 +70,52 @@ impl Packed {
         ))
     }
 
-    async fn push_with(&self, client: &Client, registry: &Registry) -> Result<()> {
-        client
-            .store_auth_if_needed(
-                self.reference.resolve_registry(),
-                &registry.credentials.as_auth(),
-            )
-            .await;
+    fn push_to(&self, registry: &Registry) -> Result<()> {
+        let client = Client::new(registry, &self.reference, Rights::PullAndPush)?;
         for blob in &self.blobs {
-            let digest = blob.digest();
-            if client
-                .blob_exists(&self.reference, digest)
-                .await
-                .with_context(|| format!("ask for blob {digest}"))?
-            {
-                continue;
-            }
-            client
-                .push_blob(&self.reference, blob.bytes().to_vec(), digest)
-                .await
-                .with_context(|| format!("push blob {digest}"))?;
+            push_blob(&client, blob).with_context(|| format!("push blob {}", blob.digest()))?;
         }
-        let by_digest = |digest: &str| self.reference.clone_with_digest(digest.to_owned());
         let behind = self
             .manifests
             .iter()
-            .map(|manifest| (by_digest(manifest.digest()), manifest));
-        for (reference, manifest) in behind.chain([(self.reference.clone(), &self.root)]) {
-            let media_type = manifest
-                .media_type()
-                .parse()
-                .context("use the manifest's media type as a header")?;
+            .map(|manifest| (manifest.digest(), manifest));
+        for (version, manifest) in behind.chain([(self.reference.version(), &self.root)]) {
+            let target = format!("/manifests/{version}");
+            let request = Request {
+                body: Some((manifest.media_type(), manifest.bytes())),
+                ..Request::bare(Method::Put, &target)
+            };
             client
-                .push_manifest_raw(&reference, manifest.bytes().to_vec(), media_type)
-                .await
+                .send(request)
+                .and_then(|answer| answer.expect(201))
                 .with_context(|| format!("push manifest {}", manifest.digest()))?;
         }
         Ok(())
     }
+}
+
+/// Pushes `blob` unless the repository has it.
+fn push_blob(client: &Client<'_>, blob: &Blob) -> Result<()> {
+    let digest = blob.digest();
+    let found = client.send(Request::bare(Method::Head, &format!("/blobs/{digest}")))?;
+    if found.status == 200 {
+        return Ok(());
+    }
+    found.expect(404).context("look for it")?;
+    let upload = client
+        .send(Request::bare(Method::Post, "/blobs/uploads/"))?
+        .expect(202)
+        .context("start an upload")?
+        .location
+        .context("the registry named no address for the upload")?;
+    let separator = if upload.contains('?') { '&' } else { '?' };
+    client
+        .send(Request {
+            body: Some(("application/octet-stream", blob.bytes())),
+            ..Request::bare(Method::Put, &format!("{upload}{separator}digest={digest}"))
+        })?
+        .expect(201)
+        .map(drop)
 }
 
 /// Pulls the image `reference` and checks every digest.
@@ -138,39 +124,35 @@ impl Packed {
 /// Fails if the registry cannot be reached or refuses, or a blob does not match its digest.
 pub fn pull(reference: &str, registry: &Registry) -> Result<Found> {
     let parsed = parse_reference(reference)?;
-    let (runtime, client) = registry.client()?;
-    let auth = registry.credentials.as_auth();
-    let manifest = |reference: &Reference| {
-        let (bytes, digest) =
-            runtime.block_on(client.pull_manifest_raw(reference, &auth, &[INDEX, MANIFEST]))?;
-        anyhow::Ok((bytes.to_vec(), digest))
+    let client = Client::new(registry, &parsed, Rights::Pull)?;
+    let get = |target: String| {
+        let request = Request {
+            accept: &[INDEX, MANIFEST],
+            ..Request::bare(Method::Get, &target)
+        };
+        Ok(client.send(request)?.expect(200)?.body)
     };
-    let (bytes, digest) = manifest(&parsed).with_context(|| format!("pull {reference}"))?;
+    let manifest = |version: &str| get(format!("/manifests/{version}"));
+    let bytes = manifest(parsed.version()).with_context(|| format!("pull {reference}"))?;
     let kind: serde_json::Value = serde_json::from_slice(&bytes)
         .with_context(|| format!("read the manifest of {reference}"))?;
     let Some(media_type) = kind["mediaType"].as_str() else {
         bail!("the manifest of {reference} has no mediaType")
     };
-    let root = Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size: bytes.len() as u64,
-        platform: None,
-        annotations: BTreeMap::default(),
-    };
+    let mut root = Blob::new(media_type, bytes).descriptor();
+    if let Some(digest) = parsed.digest() {
+        digest.clone_into(&mut root.digest);
+    }
     let found = resolve(root, |descriptor| match descriptor.media_type.as_str() {
-        INDEX | MANIFEST => Ok(manifest(&parsed.clone_with_digest(descriptor.digest.clone()))?.0),
+        INDEX | MANIFEST => manifest(&descriptor.digest),
         _ => {
-            let mut bytes = Vec::new();
-            runtime
-                .block_on(client.pull_blob(&parsed, descriptor.digest.as_str(), &mut bytes))
-                .with_context(|| format!("pull blob {}", descriptor.digest))?;
-            Ok(bytes)
+            let digest = &descriptor.digest;
+            get(format!("/blobs/{digest}")).with_context(|| format!("pull blob {digest}"))
         }
     })
     .with_context(|| format!("pull {reference}"))?;
     Ok(Found {
-        reference: Some(parsed.whole()),
+        reference: Some(parsed.to_string()),
         ..found
     })
 }
