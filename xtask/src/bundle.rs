@@ -2,7 +2,7 @@
 //!
 //! | folder | contents |
 //! |---|---|
-//! | `bin` | the launcher that containerd starts (static); the host and the compile helpers, which are started through `lib`'s loader |
+//! | `bin` | the launcher that containerd starts and the administrator's command (both static); the host and the compile helpers, which are started through `lib`'s loader |
 //! | `lib` | loader, C library, engine, and the stand-in for libLLVM: everything to run guests |
 //! | `compile` | the real libLLVM and its dependencies, for a process that compiles guests; links to `lib` for the rest |
 //! | `share` | manifest and licences |
@@ -32,6 +32,8 @@ mod folder;
 
 /// The file name of the launcher.
 pub(crate) const LAUNCHER: &str = "containerd-shim-wasmedge-v1";
+/// The file name of the administrator's command.
+const ADMIN: &str = "artifacts";
 /// The file name of the host.
 const HOST: &str = "wasmedge-host";
 /// The file name of the compile helper with LLVM.
@@ -120,7 +122,7 @@ pub(crate) fn build(cache: &Cache) -> Result<Bundle> {
     setup::prepare(cache)?;
     let libraries = libraries::assemble(cache)?;
     let executables = progress::step(
-        "built the launcher, the host and the compile helpers",
+        "built the launcher, the command, the host and the compile helpers",
         || executables::build(&libraries),
     )?;
     let shelf = executables.target.join("wasmedge-runtime");
@@ -148,6 +150,14 @@ fn check(root: &Path, libraries: &libraries::Libraries) -> Result<()> {
     ensure!(
         printed.contains(VERSION),
         "the launcher prints the version {printed:?}, this is {VERSION}"
+    );
+    let printed = alone(&format!("/bin/{ADMIN}"))
+        .arg("--version")
+        .text()
+        .context("the administrator's command does not run in an empty root")?;
+    ensure!(
+        printed.contains(VERSION),
+        "the administrator's command prints the version {printed:?}, this is {VERSION}"
     );
     for (program, folders) in [
         (HOST, "/lib"),

@@ -1,5 +1,5 @@
-//! The bundle's executables: the static launcher, the host and the compile helper's two programs,
-//! linked with the bundle's libraries.
+//! The bundle's executables: the static launcher and administrator's command; the host and the
+//! compile helper's two programs, linked with the bundle's libraries.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, ensure};
 use testbed::command::Run;
 
 use super::libraries::{self, Libraries};
-use super::{HOST, LAUNCHER, WASMEDGE_COMPILE, WASMTIME_COMPILE, elf};
+use super::{ADMIN, HOST, LAUNCHER, WASMEDGE_COMPILE, WASMTIME_COMPILE, elf};
 use crate::setup;
 
 /// The executables, stripped of debug information.
 #[derive(Debug)]
 pub(super) struct Executables {
     pub(super) launcher: PathBuf,
+    pub(super) admin: PathBuf,
     pub(super) host: PathBuf,
     pub(super) wasmedge_compile: PathBuf,
     pub(super) wasmtime_compile: PathBuf,
@@ -25,6 +26,7 @@ pub(super) struct Executables {
 /// Builds them.
 pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
     let launcher = fully_static("containerd-shim-wasmedge-v1", LAUNCHER)?;
+    let admin = fully_static("artifact-admin", ADMIN)?;
     build_dynamic()?;
     let made_on = |name: &str, folder: &Path| {
         let made = setup::made(name)?;
@@ -41,6 +43,7 @@ pub(super) fn build(libraries: &Libraries) -> Result<Executables> {
         .to_owned();
     Ok(Executables {
         launcher,
+        admin,
         host: stripped(&host)?,
         wasmedge_compile: stripped(&wasmedge_compile)?,
         wasmtime_compile: stripped(&wasmtime_compile)?,

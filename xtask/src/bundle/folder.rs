@@ -12,7 +12,7 @@ use testbed::cache;
 
 use super::executables::Executables;
 use super::libraries::{Engine, Libraries};
-use super::{HOST, LAUNCHER, WASMEDGE_COMPILE, WASMTIME_COMPILE};
+use super::{ADMIN, HOST, LAUNCHER, WASMEDGE_COMPILE, WASMTIME_COMPILE};
 
 /// The manifest's path in the bundle.
 pub(super) const MANIFEST: &str = "share/manifest.json";
@@ -70,6 +70,7 @@ impl Content {
         }
         for (name, file) in [
             (LAUNCHER, &executables.launcher),
+            (ADMIN, &executables.admin),
             (HOST, &executables.host),
             (WASMEDGE_COMPILE, &executables.wasmedge_compile),
             (WASMTIME_COMPILE, &executables.wasmtime_compile),

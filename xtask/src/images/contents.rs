@@ -102,6 +102,7 @@ pub(super) fn installer(
     let runtime = bundle.packages()?;
     all.add_debian(&runtime.suite, &runtime.packages);
     all.add_crates(parts::crates("containerd-shim-wasmedge-v1", Built::Alone)?);
+    all.add_crates(parts::crates("artifact-admin", Built::Alone)?);
     // As the bundle builds them (`bundle/executables.rs`).
     let built = if setup::is_release()? {
         Built::Alone
