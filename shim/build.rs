@@ -15,8 +15,10 @@ fn main() {
     println!("cargo::rerun-if-env-changed=WASMEDGE_RUN_DIR");
     // The engine needs versions of the C library that the linking machine's does not have.
     link("--allow-shlib-undefined");
-    // The engine must find our symbol (src/engine/wasmedge/stack.rs).
-    link("--export-dynamic-symbol=_Znwm");
+    // The engine must find our symbols (`original` in src/engine/wasmedge.rs).
+    for symbol in ["_Znwm", "getcwd", "sigaction", "signal"] {
+        link(&format!("--export-dynamic-symbol={symbol}"));
+    }
     let (Some(loader), Some(run)) = (path("WASMEDGE_LOADER"), path("WASMEDGE_RUN_DIR")) else {
         return;
     };

@@ -17,7 +17,7 @@
 //! point. If a step fails, the steps before it are undone, and the record is removed last.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use container_cgroup::Cgroup;
 use container_io::{Io, Streams};
@@ -30,18 +30,18 @@ use shim_protocol::record::Record;
 
 use crate::blocking::{blocking_set_up, in_own_thread};
 use crate::bundle::{Bundle, Role};
-use crate::engine::Wasm;
+use crate::engine::{Code, EngineName};
 use crate::error::CreateError;
 use crate::host::Host;
 use crate::lookup::{self, LookupOwner};
 use crate::oom::Loading;
 use crate::process::{self, Process};
-use crate::program::{DigestReport, GuestProgram};
+use crate::program::GuestProgram;
 use crate::streams::{self, for_guest};
 use crate::task::{Body, GuestBody, Task};
 use crate::wait::{CREATE_SETUP_TIMEOUT, setup_permit, until_ready};
 use crate::wasi::WasiContext;
-use crate::workload::hints::Key;
+use crate::workload::hints::{Hint, Key};
 use crate::workload::image::wasm_layer;
 use crate::workload::rootfs::planned;
 use crate::workload::{self, Entrypoint, GuestModule, Workload};
@@ -129,7 +129,7 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     let prepared = async {
         let prepared = blocking(host, move |_| prepare(&in_prepare, new)).await?;
         let early = if hint.looks_up_early() {
-            Some(look_up(host, &bundle, &prepared).await)
+            Some(look_up(host, &bundle, &prepared, hint).await)
         } else {
             None
         };
@@ -145,7 +145,7 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
             workload::from_layer(bundle.command(), &layer).map_err(CreateError::from)
         }
         (Ok(None), Some(early)) => early,
-        (Ok(None), None) => look_up(host, &bundle, &prepared).await,
+        (Ok(None), None) => look_up(host, &bundle, &prepared, hint).await,
         (Err(error), _) => Err(error.into()),
     };
     if let Ok(workload) = &workload {
@@ -201,11 +201,16 @@ fn prepare(bundle: &Bundle, new: NewTask) -> Result<Prepared, CreateError> {
 /// removes the cgroup.
 struct Forked {
     // Dropped first: a cgroup with a process in it cannot be removed.
-    process: ForkedGuest<GuestProgram<Wasm>>,
+    process: ForkedGuest<GuestProgram>,
     cgroup: NewCgroup,
 }
 
-fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked, CreateError> {
+fn fork_guest(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    new: &NewTask,
+    engine: EngineName,
+) -> Result<Forked, CreateError> {
     let plan = Plan::of(
         bundle.spec(),
         bundle.folder(),
@@ -215,7 +220,8 @@ fn fork_guest(host: &Arc<Host>, bundle: &Bundle, new: &NewTask) -> Result<Forked
     let cgroup = NewCgroup::make(host, bundle, &new.options)?;
     let join_method = cgroup.join_method()?;
     let join_scope = |pid| cgroup.join_scope(pid).map_err(|error| error.to_string());
-    let process = guest_sandbox::fork(&host.zygote, new.id.clone(), plan, join_method, join_scope)?;
+    let zygote = host.zygotes.of(engine);
+    let process = guest_sandbox::fork(zygote, new.id.clone(), plan, join_method, join_scope)?;
     Ok(Forked { process, cgroup })
 }
 
@@ -224,6 +230,7 @@ async fn look_up(
     host: &Arc<Host>,
     bundle: &Bundle,
     prepared: &Prepared,
+    hint: Hint,
 ) -> Result<Workload, CreateError> {
     let (command, id) = (bundle.command(), &prepared.new.id);
     let entrypoint = Entrypoint::parse(command.args)?;
@@ -238,11 +245,12 @@ async fn look_up(
     };
     let found = lookup::find(
         &host.lookups,
-        &host.zygote,
+        host.zygotes.main(),
         owner,
         files,
         command,
         &entrypoint.path,
+        hint.known().into_iter().collect(),
     )
     .await??;
     Ok(workload::from_file(entrypoint, found)?)
@@ -268,8 +276,9 @@ fn set_up(
     match workload? {
         Workload::Guest(guest) => {
             bundle.guest_settings(&new.options.handler)?;
-            let forked = fork_guest(host, &bundle, &new)?;
-            set_up_guest(bundle, new, root, guest, forked, sandbox)
+            let code = Code::Module;
+            let forked = fork_guest(host, &bundle, &new, code.engine())?;
+            set_up_guest(bundle, new, root, (guest, code), forked, sandbox)
         }
         Workload::Native => native::create(host, &bundle, new, &root)
             .map(|task| Requested::Native(Box::new(task.of_pod(sandbox.as_deref())))),
@@ -280,18 +289,12 @@ fn set_up_guest(
     bundle: Arc<Bundle>,
     new: NewTask,
     rootfs: OwnedFd,
-    guest: GuestModule,
+    (guest, code): (GuestModule, Code),
     forked: Forked,
     sandbox: Option<Arc<Task>>,
 ) -> Result<Requested, CreateError> {
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
-    // The image names the digest of a layer.
-    let digest = if guest.digest.is_none() {
-        DigestReport::Wanted
-    } else {
-        DigestReport::Skipped
-    };
-    let workload = GuestProgram::<Wasm>::new(&guest, wasi, digest)?;
+    let workload = GuestProgram::new(&guest, code, wasi)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let Forked { process, cgroup } = forked;
     let loading = Loading::new(&guest, bundle.memory_limit(), &stdio, &cgroup)?;
@@ -358,10 +361,10 @@ impl GuestContainer {
             .linux()
             .as_ref()
             .and_then(|linux| linux.seccomp().clone());
-        let guest = guest.with_reported_digest(&process);
         let body = Body::Guest(Box::new(GuestBody {
             process,
             guest,
+            last_exec: Mutex::default(),
             seccomp,
         }));
         Ok(Task::new(new.id, &bundle, body, cgroup.keep(), init).of_pod(sandbox.as_deref()))

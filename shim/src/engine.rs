@@ -4,6 +4,10 @@
 //! guest that can never run fails Create with a reason; no code of the guest runs in it.
 //! [`Engine::run`] runs once the container is started.
 
+use std::fmt;
+
+use guest_sandbox::WireFd;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::outcome::Outcome;
@@ -13,10 +17,49 @@ mod address_space;
 pub(crate) mod inspect;
 mod wasmedge;
 
-pub(crate) use wasmedge::WasmEdge as Wasm;
+pub(crate) use wasmedge::{LoadableCode as WasmCode, WasmEdge as Wasm};
+
+/// The engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum EngineName {
+    /// WasmEdge.
+    WasmEdge,
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WasmEdge => "wasmedge",
+        })
+    }
+}
+
+/// The code that a guest's process loads. It names the engine that runs the guest.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Code {
+    /// The module itself, which WasmEdge interprets.
+    Module,
+    /// Machine code for WasmEdge. The module is not read.
+    WasmEdge {
+        /// A detached, read-only clone of the folder with the file `artifact`: the engine opens it
+        /// by a path, and the process has no other way to the artifacts.
+        folder: WireFd,
+    },
+}
+
+impl Code {
+    /// Returns the engine that runs it.
+    pub(crate) fn engine(&self) -> EngineName {
+        match self {
+            Self::Module | Self::WasmEdge { .. } => EngineName::WasmEdge,
+        }
+    }
+}
 
 /// A WebAssembly engine. It lives in the container's process: one guest, then the process ends.
 pub(crate) trait Engine {
+    /// What it loads.
+    type Code;
     /// A guest that is loaded and checked.
     type Prepared;
 
@@ -27,13 +70,12 @@ pub(crate) trait Engine {
     /// one thread: it may leave memory behind, no threads and no open files.
     fn warm();
 
-    /// Loads and validates a binary `guest` and checks that everything it needs exists. Runs no
-    /// code of it.
+    /// Loads the `code` of a guest and checks that everything it needs exists. Runs nothing of it.
     ///
     /// # Errors
     /// If the guest cannot run on this engine.
     fn prepare(
-        guest: &[u8],
+        code: Self::Code,
         function: &str,
         wasi: &WasiContext,
     ) -> Result<Self::Prepared, NotRunnable>;
@@ -52,6 +94,9 @@ pub(crate) trait Engine {
 /// The reason why a guest cannot run.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum NotRunnable {
+    /// The module's file cannot be read, or has grown.
+    #[error("{0}")]
+    Unreadable(String),
     /// The text form does not parse.
     #[error("the WebAssembly text does not parse: {0}")]
     Text(String),
@@ -104,6 +149,15 @@ pub(crate) enum NotRunnable {
     Parameters {
         /// The requested function.
         function: String,
+    },
+    /// Compiled code that is not of this engine, or is damaged. It is never interpreted instead.
+    #[error(
+        "its compiled code does not load ({reason}): the runtime removes it, and compiles the \
+         guest again for its next start"
+    )]
+    Code {
+        /// The reason.
+        reason: String,
     },
     /// The engine failed to set itself up.
     #[error("the engine cannot be set up: {0}")]

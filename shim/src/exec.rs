@@ -12,12 +12,12 @@ use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
 
 use crate::blocking::{blocking, in_own_thread};
-use crate::engine::Wasm;
+use crate::engine::Code;
 use crate::error::{CreateError, TaskError};
 use crate::host::Host;
 use crate::lookup::{self, LookupOwner};
 use crate::process;
-use crate::program::{DigestReport, GuestProgram};
+use crate::program::GuestProgram;
 use crate::streams::{self, for_guest, for_native};
 use crate::task::{Body, GuestBody, Task, TaskExec};
 use crate::wait::{EXEC_SETUP_TIMEOUT, setup_permit, until_ready};
@@ -109,16 +109,22 @@ async fn look_up(
         container: &task.id,
         pod: task.sandbox.as_deref(),
     };
+    let last_exec = *failures::lock_ignoring_poison(&body.last_exec);
     let found = lookup::find(
         &host.lookups,
-        &host.zygote,
+        host.zygotes.main(),
         owner,
         files,
         command,
         &entrypoint.path,
+        last_exec.into_iter().chain(body.guest.known()).collect(),
     )
     .await?;
-    Ok(workload::for_exec(entrypoint, found, &body.guest)?)
+    let workload = workload::for_exec(entrypoint, found, &body.guest)?;
+    if let Workload::Guest(guest) = &workload {
+        *failures::lock_ignoring_poison(&body.last_exec) = guest.known();
+    }
+    Ok(workload)
 }
 
 /// Forks the process, and sends its setup request.
@@ -143,9 +149,11 @@ fn set_up(
         Workload::Guest(guest) => {
             let process = plan_of(host, body, exec, plan::WorkloadKind::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
-            let workload = GuestProgram::<Wasm>::new(&guest, wasi, DigestReport::Skipped)?;
+            let code = Code::Module;
+            let zygote = host.zygotes.of(code.engine());
+            let workload = GuestProgram::new(&guest, code, wasi)?;
             guest_sandbox::exec(
-                &host.zygote,
+                zygote,
                 &body.process,
                 NewExec {
                     name,
@@ -173,7 +181,7 @@ fn set_up(
                 stdio: for_guest(stdio),
                 join_method,
             };
-            guest_sandbox::exec_native(&host.zygote, &body.process, wanted, join)?
+            guest_sandbox::exec_native(host.zygotes.main(), &body.process, wanted, join)?
         }
     };
     Ok((pending, io))

@@ -15,7 +15,7 @@ use guest_sandbox::plan::KernelFeatures;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::Logs;
-use process_forker::{Forkers, Zygote};
+use process_forker::Forkers;
 use shim_protocol::FileError;
 use shim_protocol::host::{HostFiles, Retired};
 use shim_protocol::record::Records;
@@ -25,6 +25,7 @@ use crate::lookup::Lookups;
 use crate::task::Task;
 use crate::workload::hints::Hints;
 use crate::workload::image::{Containerd, ImageCache};
+use crate::zygotes::Zygotes;
 use tasks::{Closed, Reservation, Tasks};
 
 pub(crate) mod tasks;
@@ -55,8 +56,8 @@ pub(crate) struct Host {
     pub(crate) lookups: Lookups,
     /// Fork native containers and zygotes.
     pub(crate) forkers: Arc<Forkers>,
-    /// Forks guests.
-    pub(crate) zygote: Arc<Zygote>,
+    /// Fork guests.
+    pub(crate) zygotes: Zygotes,
     /// The node's cgroup hierarchies.
     pub(crate) hierarchies: Hierarchies,
     /// Features of the running kernel.

@@ -16,6 +16,7 @@
 //! | `lookup` | entrypoint and files → file, by a separate process with a time limit |
 //! | `streams`, `mounted` | standard streams and root, handed to the crate that makes the process |
 //! | `wasi` | command line → WASI context |
+//! | `zygotes` | engine → process that forks its guests |
 //! | `program` | guest → setup request, and what its process does with it |
 //! | `engine` | guest and WASI context → `outcome`; in the guest's process |
 //! | `outcome` | end of a guest → exit code and text |
@@ -37,6 +38,7 @@
 pub mod serve;
 
 mod host;
+mod zygotes;
 mod service;
 mod request;
 mod verbs;

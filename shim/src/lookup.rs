@@ -18,6 +18,7 @@ use crate::blocking::blocking_set_up;
 use crate::error::CreateError;
 use crate::process;
 use crate::request;
+use crate::workload::digest::FileDigest;
 use crate::workload::kind::Inspection;
 use crate::workload::rootfs::{self, FoundFile};
 use crate::workload::{CommandLine, WorkloadError};
@@ -96,7 +97,8 @@ async fn acquire(semaphore: Arc<Semaphore>) -> OwnedSemaphorePermit {
         .expect("no semaphore here is ever closed")
 }
 
-/// Looks for the file that `entrypoint` names in a container's `files`.
+/// Looks for the file that `entrypoint` names in a container's `files`; the digest of a file in
+/// `known` is not computed again.
 ///
 /// # Errors
 /// If there is no such file, it is not a program, the file system does not answer, or containerd
@@ -108,6 +110,7 @@ pub(crate) async fn find(
     files: Files,
     command: CommandLine<'_>,
     entrypoint: &str,
+    known: Vec<FileDigest>,
 ) -> Result<Result<FoundFile, WorkloadError>, CreateError> {
     let deadline = Instant::now() + LOOKUP_TIMEOUT;
     let candidates = rootfs::candidates(command, entrypoint);
@@ -126,6 +129,7 @@ pub(crate) async fn find(
         files,
         cwd: command.cwd.to_owned(),
         candidates: candidates.clone(),
+        known,
     };
     let (process, reply) = start(zygote, new).await?;
     let process = Running(Some((process, slot)));
@@ -140,7 +144,7 @@ pub(crate) async fn find(
 
 async fn start(
     zygote: &Arc<Zygote>,
-    new: NewLookup,
+    new: NewLookup<Vec<FileDigest>>,
 ) -> Result<(LookupProcess, PendingReply<Inspection>), CreateError> {
     let zygote = Arc::clone(zygote);
     blocking_set_up(move || Ok(look_up(&zygote, new)?)).await

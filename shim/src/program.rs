@@ -1,144 +1,149 @@
 //! A guest as it is sent to the process that runs it.
 
 use std::fs::File;
-use std::marker::PhantomData;
 
 use guest_sandbox::lookup::Reopened;
-use guest_sandbox::{SandboxError, WireFd, Workload};
+use guest_sandbox::{Refusal, SandboxError, WireFd, Workload};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, NotRunnable};
+use crate::engine::{Code, Engine, NotRunnable, Wasm, WasmCode};
 use crate::error::CreateError;
 use crate::outcome::Outcome;
 use crate::text::presentable;
 use crate::wasi::WasiContext;
 use crate::workload::kind::without_byte_order_mark;
-use crate::workload::{Bytes, Form, GuestModule, digest, read_all};
+use crate::workload::{Bytes, Form, GuestModule, read_all};
 
-/// Whether the guest's process reports the digest of its bytes. The host has no use for that of an
-/// exec, which a probe starts every few seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum DigestReport {
-    /// It reports the digest.
-    Wanted,
-    /// It does not compute the digest.
-    Skipped,
-}
-
-/// A guest for engine `E`.
+/// A guest, with the code of it that its engine loads.
 #[derive(Serialize, Deserialize)]
-#[serde(bound = "")]
-pub(crate) struct GuestProgram<E> {
-    file: Source,
-    form: Form,
+pub(crate) struct GuestProgram {
+    source: Source,
     origin: String,
-    digest: DigestReport,
     function: String,
     wasi: WasiContext,
-    #[serde(skip)]
-    engine: PhantomData<E>,
 }
 
-/// The source of a guest's bytes.
+/// The source of a guest's code.
 #[derive(Serialize, Deserialize)]
 enum Source {
-    Memory(WireFd),
-    File(Reopened),
+    /// The module in sealed memory.
+    Memory(WireFd, Form),
+    /// The module in a file of the container.
+    File(Reopened, Form),
+    /// A folder with WasmEdge's compiled code.
+    WasmEdge(WireFd),
 }
 
-/// A guest that engine `E` has loaded, with its name for messages.
-pub(crate) struct Ready<E: Engine> {
-    prepared: E::Prepared,
+/// A guest that its engine has loaded, with its name for messages.
+pub(crate) struct Ready {
+    prepared: Prepared,
     origin: String,
-    digest: Option<String>,
 }
 
-impl<E: Engine> GuestProgram<E> {
-    /// Describes `guest`, which is to run in the context `wasi`.
+enum Prepared {
+    Wasm(<Wasm as Engine>::Prepared),
+}
+
+impl GuestProgram {
+    /// Describes `guest`, which is to run in the context `wasi` as `code`.
     ///
     /// # Errors
     /// If this process has no file descriptor left.
     pub(crate) fn new(
         guest: &GuestModule,
+        code: Code,
         wasi: WasiContext,
-        digest: DigestReport,
     ) -> Result<Self, CreateError> {
-        let file = match &guest.bytes {
-            Bytes::Memory(file) => Source::Memory(WireFd::new(
-                file.try_clone().map_err(CreateError::Descriptors)?,
-            )),
-            Bytes::File(path) => Source::File(
-                Reopened::new(path.try_clone().map_err(CreateError::Descriptors)?)
-                    .map_err(SandboxError::Host)?,
-            ),
+        let source = match (code, &guest.bytes) {
+            (Code::WasmEdge { folder }, _) => Source::WasmEdge(folder),
+            (Code::Module, Bytes::Memory(file)) => {
+                let file = file.try_clone().map_err(CreateError::Descriptors)?;
+                Source::Memory(WireFd::new(file), guest.form)
+            }
+            (Code::Module, Bytes::File { path, .. }) => {
+                let path = path.try_clone().map_err(CreateError::Descriptors)?;
+                Source::File(Reopened::new(path).map_err(SandboxError::Host)?, guest.form)
+            }
         };
         let (origin, function) = (guest.origin.clone(), guest.entrypoint.function.clone());
         Ok(Self {
-            file,
-            form: guest.form,
+            source,
             origin,
-            digest,
             function,
             wasi,
-            engine: PhantomData,
         })
     }
 }
 
-impl<E: Engine> Workload for GuestProgram<E> {
-    type Ready = Ready<E>;
+impl Workload for GuestProgram {
+    type Ready = Ready;
 
-    fn prepare(self) -> Result<Ready<E>, String> {
+    fn prepare(self) -> Result<Ready, Refusal> {
         let Self {
-            file,
-            form,
+            source,
             origin,
-            digest,
             function,
             wasi,
-            engine: _,
         } = self;
-        // An error may quote a line of the guest's text, and that may be the whole text.
-        let refused = |error: String| {
-            format!(
-                "cannot run {}: {}",
-                presentable(&origin),
-                presentable(&error)
-            )
-        };
-        let bytes = read(file, form).map_err(|error| refused(error.to_string()))?;
-        // Computed in this process, because the host does not read files that a user can write.
-        let digest = (digest == DigestReport::Wanted).then(|| digest::of(&bytes));
-        let binary = binary(form, bytes).map_err(|error| refused(error.to_string()))?;
-        let prepared =
-            E::prepare(&binary, &function, &wasi).map_err(|error| refused(error.to_string()))?;
-        Ok(Ready {
-            prepared,
-            origin,
-            digest,
-        })
+        match load(source, &function, &wasi) {
+            Ok(prepared) => Ok(Ready { prepared, origin }),
+            Err(error) => {
+                // An error may quote a line of the guest's text, and that may be the whole text.
+                let (origin, reason) = (presentable(&origin), presentable(&error.to_string()));
+                let text = format!("cannot run {origin}: {reason}");
+                Err(match error {
+                    NotRunnable::Code { .. } => Refusal::Code(text),
+                    _ => Refusal::Guest(text),
+                })
+            }
+        }
     }
 
-    fn describe(ready: &Ready<E>) -> Option<String> {
-        ready.digest.clone()
-    }
-
-    fn run(ready: Ready<E>) -> u8 {
-        let Ready {
-            prepared,
-            origin,
-            digest: _,
-        } = ready;
-        let name = origin.clone();
-        let end = move |outcome: Outcome| process_forker::exit(report(&name, &outcome));
-        // Instantiation used as much memory again as the guest's code; the container would hold it
-        // as long as the guest runs.
-        let outcome = E::run(prepared, guest_sandbox::trim_memory, end);
-        report(&origin, &outcome)
+    fn run(ready: Ready) -> u8 {
+        let Ready { prepared, origin } = ready;
+        match prepared {
+            Prepared::Wasm(prepared) => run::<Wasm>(prepared, &origin),
+        }
     }
 }
 
-/// Writes an outcome other than an exit to the container's log; returns the exit code.
+fn load(source: Source, function: &str, wasi: &WasiContext) -> Result<Prepared, NotRunnable> {
+    let unreadable = |error: std::io::Error| NotRunnable::Unreadable(error.to_string());
+    let code = match source {
+        Source::Memory(file, form) => WasmCode::Module(module(&file.into_inner().into(), form)?),
+        Source::File(file, form) => {
+            WasmCode::Module(module(&file.into_file().map_err(unreadable)?, form)?)
+        }
+        Source::WasmEdge(folder) => WasmCode::Compiled(folder.into_inner()),
+    };
+    Wasm::prepare(code, function, wasi).map(Prepared::Wasm)
+}
+
+/// Reads a module, in its binary form.
+fn module(file: &File, form: Form) -> Result<Vec<u8>, NotRunnable> {
+    let bytes = read_all(file, form.max_bytes())
+        .map_err(|error| NotRunnable::Unreadable(error.to_string()))?;
+    match form {
+        Form::Binary => Ok(bytes),
+        Form::Text => {
+            let parsed =
+                wat::parse_bytes(without_byte_order_mark(&bytes)).map(std::borrow::Cow::into_owned);
+            parsed.map_err(|error| NotRunnable::Text(error.to_string()))
+        }
+    }
+}
+
+fn run<E: Engine>(prepared: E::Prepared, origin: &str) -> u8 {
+    let name = origin.to_owned();
+    let end = move |outcome: Outcome| process_forker::exit(report(&name, &outcome));
+    // Instantiation used as much memory again as the guest's code; the container would hold it as
+    // long as the guest runs.
+    let outcome = E::run(prepared, guest_sandbox::trim_memory, end);
+    report(origin, &outcome)
+}
+
+/// Writes an outcome other than an exit to the container's log; returns the exit code. An engine
+/// may call it in the handler of a signal: it takes no memory.
 #[expect(
     clippy::print_stderr,
     reason = "standard error is the container's, where its user looks"
@@ -148,23 +153,4 @@ fn report(origin: &str, outcome: &Outcome) -> u8 {
         eprintln!("{origin}: {outcome}");
     }
     outcome.exit_code()
-}
-
-fn read(file: Source, form: Form) -> std::io::Result<Vec<u8>> {
-    let file = match file {
-        Source::Memory(file) => File::from(file.into_inner()),
-        Source::File(file) => file.into_file()?,
-    };
-    read_all(&file, form.max_bytes())
-}
-
-fn binary(form: Form, bytes: Vec<u8>) -> Result<Vec<u8>, NotRunnable> {
-    match form {
-        Form::Binary => Ok(bytes),
-        Form::Text => {
-            let parsed =
-                wat::parse_bytes(without_byte_order_mark(&bytes)).map(std::borrow::Cow::into_owned);
-            parsed.map_err(|error| NotRunnable::Text(error.to_string()))
-        }
-    }
 }

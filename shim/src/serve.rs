@@ -16,12 +16,11 @@ use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use containerd_shim_protos::ttrpc::r#async::Server;
 use containerd_shim_protos::ttrpc::r#async::transport::Listener;
-use guest_sandbox::Failure;
 use guest_sandbox::plan::KernelFeatures;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
 use host_reports::logs::{self, Identity, Logs};
-use process_forker::{Forkers, Zygote};
+use process_forker::Forkers;
 use runtime_options::LogLevel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shim_protocol::host::{HostArguments, HostFiles, READY, SOCKET_FD};
@@ -38,6 +37,7 @@ use crate::service::Service;
 use crate::service::sandbox::Sandboxes;
 use crate::workload::hints::Hints;
 use crate::workload::image::{Containerd, ImageCache};
+use crate::zygotes::Zygotes;
 
 /// The name under which containerd knows this runtime.
 const RUNTIME: &str = "io.containerd.wasmedge.v1";
@@ -75,10 +75,11 @@ fn serve() -> Result<()> {
     // thread. This thread is the parent of everything that they fork, and lives as long as the
     // process: all of it dies with the host.
     let forkers = Arc::new(Forkers::start()?);
-    let zygote = Zygote::new(Arc::clone(&forkers), prepare_zygote);
+    let zygotes = Zygotes::new(&forkers);
     // Made at once: an engine that cannot be loaded is reported to the launcher, and the first
     // guest does not wait for it.
-    zygote
+    zygotes
+        .main()
         .pidfd()
         .context("start the process that forks guests")?;
     // After the forks, so that containers do not inherit it: each container costs the host up to a
@@ -104,13 +105,7 @@ fn serve() -> Result<()> {
     };
     let logs = logs::init(identity, level(arguments.log_level))?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    runtime.block_on(host(arguments, listener, (forkers, zygote), logs))
-}
-
-/// Prepares the process that forks guests: it holds the engine, and nothing of the node's files.
-fn prepare_zygote() -> Result<(), Failure> {
-    Wasm::warm();
-    guest_sandbox::enter_empty_root()
+    runtime.block_on(host(arguments, listener, (forkers, zygotes), logs))
 }
 
 fn level(level: LogLevel) -> LevelFilter {
@@ -136,7 +131,7 @@ fn listener() -> UnixListener {
 async fn host(
     arguments: HostArguments,
     listener: UnixListener,
-    (forkers, zygote): (Arc<Forkers>, Zygote),
+    (forkers, zygotes): (Arc<Forkers>, Zygotes),
     logs: Logs,
 ) -> Result<()> {
     let HostArguments {
@@ -160,7 +155,7 @@ async fn host(
         events,
         logs,
         forkers,
-        zygote: Arc::new(zygote),
+        zygotes,
         hierarchies: Hierarchies::find()?,
         kernel_features: KernelFeatures::read(),
         filters: FilterCache::new()
@@ -220,13 +215,13 @@ fn server(listener: UnixListener, host: &Arc<Host>) -> Result<Server> {
         .register_service(sandboxes))
 }
 
-/// Replaces a lost zygote before the next request needs it. If none can be started, the host
+/// Replaces the main zygote, if it was lost, before the next request needs it. If none can be started, the host
 /// drains: it creates no more containers. Its running guests are children of the host itself and go
 /// on.
 async fn watch_zygote(host: Arc<Host>) {
     loop {
         let asked = Arc::clone(&host);
-        let zygote = tokio::task::spawn_blocking(move || asked.zygote.pidfd()).await;
+        let zygote = tokio::task::spawn_blocking(move || asked.zygotes.main().pidfd()).await;
         let ended = async { anyhow::Ok(process::readable(zygote??)?.readable().await.map(drop)?) };
         match ended.await {
             Ok(()) => tracing::error!(

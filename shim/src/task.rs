@@ -16,6 +16,7 @@ use crate::bundle::Bundle;
 use crate::error::TaskError;
 use crate::process::Process;
 use crate::workload::GuestModule;
+use crate::workload::digest::FileDigest;
 
 /// Maximum number of containers and exec processes that are set up at the same time in one pod. A
 /// set-up blocks on the pod's own file systems and limits; further set-ups wait without a thread.
@@ -86,6 +87,9 @@ pub(crate) struct GuestBody {
     pub(crate) process: guest_sandbox::Guest,
     /// The program that it runs.
     pub(crate) guest: GuestModule,
+    /// The digest of the file of the last guest that Exec ran: a probe runs the same again and
+    /// again.
+    pub(crate) last_exec: Mutex<Option<FileDigest>>,
     /// The spec's system call filter, which applies to its exec processes too.
     pub(crate) seccomp: Option<LinuxSeccomp>,
 }

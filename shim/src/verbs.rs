@@ -86,7 +86,7 @@ pub(crate) async fn create(
         &task.id,
         ContainerInfo {
             pod: task.pod.clone(),
-            guest: task.guest().map(|guest| guest.name().to_owned()),
+            guest: task.guest().map(|guest| guest.digest.to_oci()),
         },
     );
     tracing::info!(container = task.id, pid, "created");

@@ -7,7 +7,7 @@
 //! image has none: the entrypoint in the container's files, mounts included
 //!     "\0asm" module, or WebAssembly text ────────► guest from the file
 //!     ELF or "#!" ────────────────────────────────► native
-//!     component, anything else, no file ──────────► refused
+//!     component, compiled code, anything else ────► refused
 //! exec: the file in the running container; the container's own layer if there is no such file
 //! ```
 //!
@@ -29,7 +29,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use guest_sandbox::Failure;
-use guest_sandbox::lookup::Inspect as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -39,8 +38,9 @@ pub(crate) mod image;
 pub(crate) mod kind;
 pub(crate) mod rootfs;
 
+use digest::{Digest, FileDigest};
 use image::Layer;
-use kind::{ContentKind, Inspection};
+use kind::{ContentKind, Start};
 use rootfs::FoundFile;
 
 /// The function that a WASI command exports, and the default if the entrypoint names none.
@@ -77,9 +77,8 @@ pub(crate) struct GuestModule {
     pub(crate) form: Form,
     /// Its origin for messages: an image layer or a path.
     pub(crate) origin: String,
-    /// The digest of its bytes: an image names that of a layer; that of a file is reported by the
-    /// guest's process, which reads it.
-    pub(crate) digest: Option<String>,
+    /// The digest of its bytes, as they were when it was found.
+    pub(crate) digest: Digest,
     /// The function to call.
     pub(crate) entrypoint: Entrypoint,
 }
@@ -89,29 +88,22 @@ pub(crate) struct GuestModule {
 pub(crate) enum Bytes {
     /// Sealed memory. Shared between processes, so it is read at explicit offsets.
     Memory(Arc<File>),
-    /// In a file of the container, by an `O_PATH` descriptor: the guest's process opens it.
-    File(Arc<OwnedFd>),
+    /// In a file of the container.
+    File {
+        /// An `O_PATH` descriptor of it: the guest's process opens it.
+        path: Arc<OwnedFd>,
+        /// Its digest, for later look-ups; none if it had changed a moment before.
+        known: Option<FileDigest>,
+    },
 }
 
 impl GuestModule {
-    /// Sets the digest that the guest's process reported, if none is known.
-    #[must_use]
-    pub(crate) fn with_reported_digest(self, process: &guest_sandbox::Guest) -> Self {
-        let reported = || {
-            process
-                .description()
-                .and_then(digest::checked)
-                .map(str::to_owned)
-        };
-        Self {
-            digest: self.digest.or_else(reported),
-            ..self
+    /// Returns the digest of its file for later look-ups; none of a layer.
+    pub(crate) fn known(&self) -> Option<FileDigest> {
+        match &self.bytes {
+            Bytes::Memory(_) => None,
+            Bytes::File { known, .. } => *known,
         }
-    }
-
-    /// Returns the name for logs: the digest, or the origin while that is not known.
-    pub(crate) fn name(&self) -> &str {
-        self.digest.as_deref().unwrap_or(&self.origin)
     }
 }
 
@@ -268,6 +260,16 @@ pub(crate) enum WorkloadError {
         /// The guest's origin.
         origin: String,
     },
+    /// Compiled code, or another library.
+    #[error(
+        "{origin} is a library of machine code, not a program: this runtime runs no code that an \
+         engine has compiled elsewhere (`.so`, `.cwasm`), it compiles guests itself; name the \
+         WebAssembly module"
+    )]
+    Library {
+        /// The file.
+        origin: String,
+    },
     /// An unknown version of the binary format.
     #[error(
         "{origin} has version {version} of the WebAssembly binary format; the known version is 1: \
@@ -308,19 +310,15 @@ pub(crate) fn from_layer(
         origin: origin.clone(),
         source,
     };
-    let inspection = Inspection::inspect(&layer.file, layer.size).map_err(read)?;
-    let form = runnable_form(&inspection, &origin, layer.size)?
-        .ok_or_else(|| not_wasm(&origin, &inspection))?;
-    let (bytes, digest) = (
-        Bytes::Memory(Arc::clone(&layer.file)),
-        Some(layer.digest.clone()),
-    );
+    let start = Start::read(&layer.file, layer.size).map_err(read)?;
+    let form =
+        runnable_form(&start, &origin, layer.size)?.ok_or_else(|| not_wasm(&origin, &start))?;
     Ok(Workload::Guest(GuestModule {
-        bytes,
+        bytes: Bytes::Memory(Arc::clone(&layer.file)),
         size: layer.size,
         form,
         origin,
-        digest,
+        digest: layer.digest,
         entrypoint,
     }))
 }
@@ -341,17 +339,22 @@ pub(crate) fn from_file(
         inspection,
     } = found;
     let origin = path.display().to_string();
-    Ok(match runnable_form(&inspection, &origin, size)? {
-        Some(form) => Workload::Guest(GuestModule {
-            bytes: Bytes::File(Arc::new(file)),
-            size,
-            form,
-            origin,
-            digest: None,
-            entrypoint,
-        }),
-        None => Workload::Native,
-    })
+    let Some(form) = runnable_form(&inspection.start, &origin, size)? else {
+        return Ok(Workload::Native);
+    };
+    let Some(found) = inspection.digest else {
+        let source = io::Error::other("the process that found it reports no digest");
+        return Err(WorkloadError::Read { origin, source });
+    };
+    let (path, known) = (Arc::new(file), found.reusable());
+    Ok(Workload::Guest(GuestModule {
+        bytes: Bytes::File { path, known },
+        size,
+        form,
+        origin,
+        digest: found.digest,
+        entrypoint,
+    }))
 }
 
 /// Returns the workload of an exec process; `own` is the guest of the container's first process.
@@ -378,24 +381,21 @@ pub(crate) fn for_exec(
 }
 
 /// Returns the form of a guest of this kind; none for a native program.
-fn runnable_form(
-    inspection: &Inspection,
-    origin: &str,
-    size: u64,
-) -> Result<Option<Form>, WorkloadError> {
+fn runnable_form(start: &Start, origin: &str, size: u64) -> Result<Option<Form>, WorkloadError> {
     let owned = || origin.to_owned();
-    let form = match inspection.kind {
+    let form = match start.kind {
         ContentKind::Module => Form::Binary,
         ContentKind::Text => Form::Text,
         ContentKind::Native => return Ok(None),
         ContentKind::Component => return Err(WorkloadError::Component { origin: owned() }),
+        ContentKind::Library => return Err(WorkloadError::Library { origin: owned() }),
         ContentKind::UnknownVersion(version) => {
             return Err(WorkloadError::Version {
                 origin: owned(),
                 version,
             });
         }
-        ContentKind::Other => return Err(not_wasm(origin, inspection)),
+        ContentKind::Other => return Err(not_wasm(origin, start)),
     };
     if size > form.max_bytes() {
         return Err(WorkloadError::TooLarge {
@@ -407,8 +407,8 @@ fn runnable_form(
     Ok(Some(form))
 }
 
-fn not_wasm(origin: &str, inspection: &Inspection) -> WorkloadError {
-    let starts = match &*inspection.starts {
+fn not_wasm(origin: &str, start: &Start) -> WorkloadError {
+    let starts = match &*start.bytes {
         [] => "nothing: it is empty".to_owned(),
         starts => format!("{:?}", starts.escape_ascii().to_string()),
     };

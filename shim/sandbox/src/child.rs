@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Failure, Step as _};
 use crate::plan::Namespace;
 use crate::wire::{MAX_REQUEST, Message, WireFd, read_exact, send_with};
-use crate::workload::Workload;
+use crate::workload::{Refusal, Workload};
 use crate::{detached, kernel};
 use cover::Top;
 use messages::{ContainerSetup, SetupReply, WireStdio};
@@ -52,24 +52,12 @@ const NEVER_RAN: u8 = 125;
 
 /// Runs a container's first process.
 pub(crate) fn container<W: Workload>(control: OwnedFd) -> u8 {
-    run_process(
-        control,
-        enter_container::<W>,
-        prepare_guest,
-        W::describe,
-        W::run,
-    )
+    run_process(control, enter_container::<W>, prepare_guest, W::run)
 }
 
 /// Runs another guest in a container.
 pub(crate) fn exec<W: Workload>(control: OwnedFd) -> u8 {
-    exec::run_process(
-        control,
-        exec::enter_guest::<W>,
-        prepare_guest,
-        W::describe,
-        W::run,
-    )
+    exec::run_process(control, exec::enter_guest::<W>, prepare_guest, W::run)
 }
 
 /// Runs a Linux program in a container.
@@ -77,31 +65,29 @@ pub(crate) fn exec_native(control: OwnedFd) -> u8 {
     exec::run_process(
         control,
         exec::enter_native,
-        native::find,
-        |_| None,
+        |program| native::find(program).map_err(Refusal::Guest),
         native::execute,
     )
 }
 
 /// Runs a process that makes the `/proc` of a container.
 pub(crate) fn view(control: OwnedFd) -> u8 {
-    run_process(control, proc::make, Ok, |()| None, holder::park)
+    run_process(control, proc::make, Ok, holder::park)
 }
 
 /// Runs a process that holds a pod's namespaces.
 pub(crate) fn holder(control: OwnedFd) -> u8 {
-    run_process(control, holder::enter, Ok, |()| None, holder::park)
+    run_process(control, holder::enter, Ok, holder::park)
 }
 
 fn run_process<O: DeserializeOwned, P, R>(
     control: OwnedFd,
     enter: fn(O, &OwnedFd) -> Result<P, Failure>,
-    prepare: fn(P) -> Result<R, String>,
-    describe: fn(&R) -> Option<String>,
+    prepare: fn(P) -> Result<R, Refusal>,
     run: fn(R) -> u8,
 ) -> u8 {
     match receive_setup(&control).and_then(|request| enter(request, &control)) {
-        Ok(program) => finish(control, program, prepare, describe, run),
+        Ok(program) => finish(control, program, prepare, run),
         Err(failure) => {
             report(&control, SetupReply::Failed(failure), None);
             NEVER_RAN
@@ -113,15 +99,12 @@ fn run_process<O: DeserializeOwned, P, R>(
 fn finish<P, R>(
     control: OwnedFd,
     program: P,
-    prepare: fn(P) -> Result<R, String>,
-    describe: fn(&R) -> Option<String>,
+    prepare: fn(P) -> Result<R, Refusal>,
     run: fn(R) -> u8,
 ) -> u8 {
     match prepare(program) {
         Ok(ready) => {
-            if !(report(&control, SetupReply::Ready(describe(&ready)), None)
-                && receives(&control, messages::START))
-            {
+            if !(report(&control, SetupReply::Ready, None) && receives(&control, messages::START)) {
                 return NEVER_RAN;
             }
             drop(control);
@@ -172,11 +155,11 @@ fn receives(control: &OwnedFd, expected: u8) -> bool {
     read_exact(control, &mut byte).is_ok() && byte == [expected]
 }
 
-fn prepare_guest<W: Workload>(workload: W) -> Result<W::Ready, String> {
+fn prepare_guest<W: Workload>(workload: W) -> Result<W::Ready, Refusal> {
     // A signal that comes right after the creation must find the handlers.
     kernel::end_on_signals()
         .step(|| "handle signals")
-        .map_err(|failure| failure.to_string())?;
+        .map_err(|failure| Refusal::Guest(failure.to_string()))?;
     let ready = workload.prepare();
     // Loading a guest takes several times the memory that the guest then keeps; the container would
     // hold the rest.

@@ -20,6 +20,10 @@ pub enum SandboxError {
     /// The workload cannot run; with its own text.
     #[error("{0}")]
     Refused(String),
+    /// The compiled code of the workload does not load; with its own text. A process that was taken
+    /// over can report it too.
+    #[error("{0}")]
+    CodeRefused(String),
     /// The process ended before it was ready, without a report.
     #[error("{name}: {how} before it was ready")]
     Died {

@@ -101,8 +101,6 @@ pub struct Guest {
     pidfd: OwnedFd,
     /// None once it was started.
     control: Mutex<Option<Arc<OwnedFd>>>,
-    /// What its workload reported of itself.
-    description: Option<String>,
     /// Its user namespace, which its further processes enter; none: the node's.
     users: Option<OwnedFd>,
     /// The `/proc` of Linux programs beside it; none: they see none.
@@ -190,12 +188,6 @@ impl Guest {
     /// and `P_PIDFD`.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
-    }
-
-    /// Returns the description of its workload ([`Workload::describe`]), which is not verified: the
-    /// bytes of a guest may have taken the process over before.
-    pub fn description(&self) -> Option<&str> {
-        self.description.as_deref()
     }
 
     /// Kills it before it was started, and waits for its end.

@@ -40,4 +40,4 @@ pub use guest::{
 };
 pub use kernel::trim_memory;
 pub use process_forker::{Failure, WireFd, Zygote};
-pub use workload::Workload;
+pub use workload::{Refusal, Workload};

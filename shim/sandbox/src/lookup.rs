@@ -39,9 +39,9 @@ pub use reopened::Reopened;
 /// How long the rest of a reply may take after its first byte.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A look-up to start.
+/// A look-up to start, by a host that knows `K` of files.
 #[derive(Debug)]
-pub struct NewLookup {
+pub struct NewLookup<K> {
     /// The container's id, for messages.
     pub name: String,
     /// The files to search.
@@ -50,6 +50,8 @@ pub struct NewLookup {
     pub cwd: PathBuf,
     /// Paths in the container; the first that names a program is taken.
     pub candidates: Vec<PathBuf>,
+    /// What the host knows of files already.
+    pub known: K,
 }
 
 /// A container's files.
@@ -95,11 +97,14 @@ pub enum MountSource {
 
 /// An inspection of the found file, in the look-up process.
 pub trait Inspect: Serialize + DeserializeOwned {
+    /// What the host knows of files already, so that an inspection can be short.
+    type Known: Serialize + DeserializeOwned;
+
     /// Inspects `file`, a regular file of `size` bytes. Runs in the look-up process.
     ///
     /// # Errors
     /// If the file cannot be read.
-    fn inspect(file: &File, size: u64) -> io::Result<Self>;
+    fn inspect(file: &File, size: u64, known: &Self::Known) -> io::Result<Self>;
 
     /// Returns whether the kernel executes it. If so, candidates without any execute permission are
     /// skipped, as by execvp(3).
@@ -161,7 +166,7 @@ pub enum NotAProgram {
 
 /// The request to the look-up process.
 #[derive(Serialize, Deserialize)]
-struct LookupRequest {
+struct LookupRequest<K> {
     /// The node's mount namespace: paths of the node are resolved there.
     node: WireFd,
     /// The node's `/proc`, to open what was checked.
@@ -169,6 +174,7 @@ struct LookupRequest {
     files: Files,
     cwd: PathBuf,
     candidates: Vec<PathBuf>,
+    known: K,
 }
 
 /// Starts a look-up. The reply arrives later, or never.
@@ -177,13 +183,14 @@ struct LookupRequest {
 /// If its process cannot be forked; nothing of it is left then.
 pub fn look_up<I: Inspect>(
     zygote: &Zygote,
-    new: NewLookup,
+    new: NewLookup<I::Known>,
 ) -> Result<(LookupProcess, PendingReply<I>), SandboxError> {
     let NewLookup {
         name,
         files,
         cwd,
         candidates,
+        known,
     } = new;
     let host = SandboxError::Host;
     let step = || format!("look for the program of {name}");
@@ -199,6 +206,7 @@ pub fn look_up<I: Inspect>(
         files,
         cwd,
         candidates,
+        known,
     };
     let request = Message::of(&request).step(step).map_err(host)?;
     let pair = socketpair(

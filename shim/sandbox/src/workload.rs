@@ -1,7 +1,7 @@
 //! The interface between a guest's process and the engine that runs the guest in it.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// An engine with a guest, which runs in the guest's process. Its descriptors are sent as
 /// [`WireFd`](crate::WireFd).
@@ -13,14 +13,29 @@ pub trait Workload: Serialize + DeserializeOwned {
     /// runs.
     ///
     /// # Errors
-    /// When the guest cannot run; [`Pending::advance`](crate::Pending::advance) returns this text.
-    fn prepare(self) -> Result<Self::Ready, String>;
-
-    /// Returns a description, which the host gets when the guest is ready
-    /// ([`Guest::description`](crate::Guest::description)).
-    fn describe(ready: &Self::Ready) -> Option<String>;
+    /// When the guest cannot run; [`Pending::advance`](crate::Pending::advance) returns the error.
+    fn prepare(self) -> Result<Self::Ready, Refusal>;
 
     /// Runs the guest and returns its exit code. Called once the process is started. The process
     /// ends right after it, so everything has to be flushed here.
     fn run(ready: Self::Ready) -> u8;
+}
+
+/// The reason why a guest cannot run, with a text for its user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The guest itself, or its container.
+    Guest(String),
+    /// The compiled code that the host gave for it.
+    Code(String),
+}
+
+impl Refusal {
+    /// Returns it with another text.
+    pub(crate) fn map(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Guest(text) => Self::Guest(change(text)),
+            Self::Code(text) => Self::Code(change(text)),
+        }
+    }
 }

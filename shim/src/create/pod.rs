@@ -19,11 +19,12 @@ use crate::task::{Body, PodBody, Task};
 pub(super) fn create(host: &Arc<Host>, bundle: &Bundle, new: NewTask) -> Result<Task, CreateError> {
     let plan = NewPod::from_spec(&new.id, bundle.spec())?;
     let cgroup = NewCgroup::make(host, bundle, &new.options)?;
-    let pod = pod_sandbox::hold(plan, &host.zygote, &cgroup).map_err(|error| match error {
-        // So that a lost zygote has the same text and the same consequence for every process.
-        PodError::Holder(error) => error.into(),
-        error => CreateError::from(error),
-    })?;
+    let pod =
+        pod_sandbox::hold(plan, host.zygotes.main(), &cgroup).map_err(|error| match error {
+            // So that a lost zygote has the same text and the same consequence for every process.
+            PodError::Holder(error) => error.into(),
+            error => CreateError::from(error),
+        })?;
     let pidfd = pod.pidfd().map(process::share_pidfd).transpose()?;
     let init = Process::new(&new.id, "", new.streams);
     init.attach(pod.pid(), pidfd, None);

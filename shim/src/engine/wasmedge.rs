@@ -1,11 +1,21 @@
-//! WasmEdge as an [`Engine`]. Only this file calls libwasmedge, and only `wasmedge/stack.rs` is
-//! called by it.
+//! WasmEdge as an [`Engine`].
+//!
+//! | file | content |
+//! |---|---|
+//! | `wasmedge/compiled.rs` | machine code: checked and loaded |
+//! | `wasmedge/machine.rs` | the stack on which it runs, and its faults |
+//! | `wasmedge/stack.rs` | the limit of the interpreter's stack, and the end of a guest that exhausts one |
+//! | `wasmedge/original.rs` | functions of the C and C++ libraries that the others replace |
+//! | `wasmedge/log.rs` | the engine's log |
+//!
+//! Only these files call libwasmedge, which calls into all of them.
 #![expect(
     unsafe_code,
     reason = "the SDK wraps neither the library's version nor its log"
 )]
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, OnceLock};
 
 use wasmedge_sdk::config::{CommonConfigOptions, Config, ConfigBuilder};
@@ -20,13 +30,19 @@ use super::{Engine, NotRunnable};
 use crate::outcome::Outcome;
 use crate::wasi::WasiContext;
 
+mod compiled;
+mod log;
+mod machine;
+mod original;
 mod stack;
+
+use log::Level;
 
 /// The module that WASI preview 1 guests import from.
 const WASI: &str = "wasi_snapshot_preview1";
 
-/// The engine's log line if it cannot reserve the addresses of a guest's memory. Its error is that
-/// of a trap.
+/// The engine's log line if it cannot reserve the addresses of a guest's memory. Its error, if it
+/// returns one, is that of a trap; compiled code would take addresses of the process for its own.
 const NO_ADDRESS_SPACE: &str = "Unable to find usable memory address";
 
 /// A WASI module without arguments, for the one guest of a process. The zygote makes it, so that
@@ -37,10 +53,19 @@ static READY_MADE: Mutex<Option<WasiModule>> = Mutex::new(None);
 const EMPTY:
     &[u8] = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x07\x0a\x01\x06_start\0\0\x0a\x04\x01\x02\0\x0b";
 
-/// WasmEdge, interpreting. Native code within a guest's bytes is never loaded: since 0.17 only
-/// [`RunMode::Aot`] would.
+/// WasmEdge. A module is interpreted, and native code within its bytes is never loaded: since 0.17
+/// only [`RunMode::Aot`] would, and that is for artifacts of our own alone.
 #[derive(Debug)]
 pub(crate) struct WasmEdge;
+
+/// What WasmEdge loads.
+#[derive(Debug)]
+pub(crate) enum LoadableCode {
+    /// A module in its binary form, to be interpreted.
+    Module(Vec<u8>),
+    /// The folder with an artifact of ours.
+    Compiled(OwnedFd),
+}
 
 /// A guest that WasmEdge has loaded and validated.
 #[derive(Debug)]
@@ -48,13 +73,25 @@ pub(crate) struct PreparedGuest {
     config: Config,
     module: Module,
     wasi: WasiModule,
-    /// Whether instantiation runs code of the guest.
-    starts: bool,
+    kind: CodeKind,
     /// Functions to call, in this order.
     calls: Vec<String>,
 }
 
+/// How code of a guest is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CodeKind {
+    /// By the interpreter.
+    Interpreted {
+        /// Whether instantiation runs code of the guest.
+        starts: bool,
+    },
+    /// By the processor.
+    Compiled,
+}
+
 impl Engine for WasmEdge {
+    type Code = LoadableCode;
     type Prepared = PreparedGuest;
 
     fn version() -> String {
@@ -66,7 +103,7 @@ impl Engine for WasmEdge {
     }
 
     fn warm() {
-        log::capture();
+        log::capture(Level::Error);
         // The first module that is loaded, instantiated and run makes the library resolve its
         // symbols, and fills the allocator: all guests share these pages.
         let nothing = WasiContext {
@@ -74,7 +111,9 @@ impl Engine for WasmEdge {
             env: Vec::new(),
             preopens: Vec::new(),
         };
-        if let Ok(prepared) = Self::prepare(EMPTY, "_start", &nothing) {
+        if let Ok(prepared) =
+            Self::prepare(LoadableCode::Module(EMPTY.to_vec()), "_start", &nothing)
+        {
             let _ = Self::run(prepared, || {}, |_| {});
         }
         // None: each guest's process makes its own, and reports the error.
@@ -86,26 +125,39 @@ impl Engine for WasmEdge {
     }
 
     fn prepare(
-        guest: &[u8],
+        code: LoadableCode,
         function: &str,
         wasi: &WasiContext,
     ) -> Result<PreparedGuest, NotRunnable> {
-        log::capture();
-        let shape = Shape::of(guest)?;
-        shape.check_function(function)?;
+        log::capture(Level::Error);
         let wasi = wasi_module(wasi)?;
-        shape.check_imports(|module, name| module == WASI && provided(&wasi).contains(name))?;
-        let config = config()?;
-        let module = Module::from_bytes(Some(&config), guest)
-            .map_err(|error| not_loaded(guest, reason(&error), limit()))?;
+        let check = |shape: &Shape| {
+            shape.check_function(function)?;
+            shape.check_imports(|module, name| module == WASI && provided(&wasi).contains(name))
+        };
+        let (config, module, shape, kind) = match code {
+            LoadableCode::Module(guest) => {
+                let shape = Shape::of(&guest)?;
+                check(&shape)?;
+                let config = config(RunMode::Interpreter)?;
+                let module = Module::from_bytes(Some(&config), &guest)
+                    .map_err(|error| not_loaded(&guest, reason(&error), limit()))?;
+                let starts = shape.has_start();
+                (config, module, shape, CodeKind::Interpreted { starts })
+            }
+            LoadableCode::Compiled(folder) => {
+                let config = config(RunMode::Aot)?;
+                let (module, shape) = compiled::load(folder, &config, check)?;
+                (config, module, shape, CodeKind::Compiled)
+            }
+        };
         let initialize =
             (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
-        let starts = shape.has_start();
         Ok(PreparedGuest {
             config,
             module,
             wasi,
-            starts,
+            kind,
             calls: initialize
                 .into_iter()
                 .chain([function.to_owned()])
@@ -122,13 +174,29 @@ impl Engine for WasmEdge {
             config,
             module,
             mut wasi,
-            starts,
+            kind,
             calls,
         } = prepared;
-        stack::on_exhaustion(end);
-        let result = call(&config, module, &mut wasi, (starts, &calls), instantiated);
+        let run = || call(&config, module, &mut wasi, (kind, &calls), instantiated);
+        let result = match kind {
+            CodeKind::Interpreted { .. } => {
+                stack::on_exhaustion(stack::INTERPRETER, end);
+                run()
+            }
+            CodeKind::Compiled => {
+                stack::on_exhaustion(machine::LIMIT, end);
+                match machine::on_own_stack(run) {
+                    Ok(result) => result,
+                    Err(error) => {
+                        let reason = format!("its stack cannot be made: {error}");
+                        return Outcome::NotRunnable(not_instantiated(reason, limit()));
+                    }
+                }
+            }
+        };
         match result {
-            Ok(()) => Outcome::Exited(wasi.exit_code()),
+            Ok(Run::Returned) => Outcome::Exited(wasi.exit_code()),
+            Ok(Run::NoMemory(reason)) => Outcome::NotRunnable(not_instantiated(reason, limit())),
             Err(error) => {
                 let reason = reason(&error);
                 match *error {
@@ -144,33 +212,50 @@ impl Engine for WasmEdge {
     }
 }
 
+/// The end of a guest without an error of the engine.
+#[derive(Debug)]
+enum Run {
+    /// Its functions returned, or it exited.
+    Returned,
+    /// It was not called, because its memory was refused; with the engine's log.
+    NoMemory(String),
+}
+
 fn call(
     config: &Config,
     module: Module,
     wasi: &mut WasiModule,
-    (starts, calls): (bool, &[String]),
+    (kind, calls): (CodeKind, &[String]),
     instantiated: impl FnOnce(),
-) -> Result<(), Box<WasmEdgeError>> {
+) -> Result<Run, Box<WasmEdgeError>> {
     let mut instances = HashMap::new();
     instances.insert(WASI.to_owned(), wasi.as_mut());
     let mut vm = Vm::new(Store::new(Some(config), instances)?);
     // The instance has copies of the module's code; the module is dropped here.
-    if starts {
-        stack::bounded_at_start(|| vm.register_module(None, module))?;
-    } else {
-        vm.register_module(None, module)?;
+    let instantiate = || vm.register_module(None, module).map(drop);
+    match kind {
+        CodeKind::Interpreted { starts: true } => stack::bounded_at_start(instantiate),
+        CodeKind::Interpreted { starts: false } | CodeKind::Compiled => instantiate(),
+    }?;
+    let logged = log::take();
+    if logged.contains(NO_ADDRESS_SPACE) {
+        return Ok(Run::NoMemory(logged));
     }
     instantiated();
-    stack::bounded(|| {
+    let mut call = || {
         for function in calls {
             vm.run_func(None, function, params!())?;
         }
-        Ok(())
-    })
+        Ok(Run::Returned)
+    };
+    match kind {
+        CodeKind::Interpreted { .. } => stack::bounded(call),
+        CodeKind::Compiled => call(),
+    }
 }
 
-fn config() -> Result<Config, NotRunnable> {
-    let options = CommonConfigOptions::default().run_mode(RunMode::Interpreter);
+fn config(mode: RunMode) -> Result<Config, NotRunnable> {
+    let options = CommonConfigOptions::default().run_mode(mode);
     ConfigBuilder::new(options)
         .build()
         .map_err(|error| NotRunnable::Engine(error.to_string()))
@@ -205,55 +290,6 @@ fn reason(error: &WasmEdgeError) -> String {
         error.to_string()
     } else {
         format!("{error}\n{logged}")
-    }
-}
-
-/// WasmEdge's own log. It would go to standard output, which belongs to the guest.
-mod log {
-    use super::{Mutex, ffi};
-
-    /// Lines that were not taken yet.
-    static LINES: Mutex<String> = Mutex::new(String::new());
-    /// Bounds the log of a guest that fails again and again.
-    const MAX_LOG_BYTES: usize = 16 << 10;
-
-    /// Starts to keep the errors that WasmEdge logs.
-    pub(super) fn capture() {
-        // SAFETY: sets a level inside the library; no arguments.
-        unsafe { ffi::WasmEdge_LogSetErrorLevel() };
-        // SAFETY: `keep` is a function, so it lives as long as the library may call it, and it
-        // never unwinds.
-        unsafe { ffi::WasmEdge_LogSetCallback(Some(keep)) };
-    }
-
-    /// Takes the lines that were logged since the last call.
-    pub(super) fn take() -> String {
-        std::mem::take(&mut *failures::lock_ignoring_poison(&LINES))
-            .trim_end()
-            .to_owned()
-    }
-
-    unsafe extern "C" fn keep(message: *const ffi::WasmEdge_LogMessage) {
-        // SAFETY: the library passes a message that is valid for the length of this call, or null.
-        let Some(message) = (unsafe { message.as_ref() }) else {
-            return;
-        };
-        if message.Message.Buf.is_null() {
-            return;
-        }
-        // SAFETY: `Buf` points to `Length` bytes of the message, valid for the length of this call.
-        let bytes = unsafe {
-            std::slice::from_raw_parts(
-                message.Message.Buf.cast::<u8>(),
-                message.Message.Length as usize,
-            )
-        };
-        let mut lines = failures::lock_ignoring_poison(&LINES);
-        if lines.len() + bytes.len() < MAX_LOG_BYTES {
-            lines.push_str("  ");
-            lines.push_str(String::from_utf8_lossy(bytes).trim_end());
-            lines.push('\n');
-        }
     }
 }
 

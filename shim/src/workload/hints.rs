@@ -1,10 +1,12 @@
 //! Workloads of earlier containers with the same files and entrypoint. A hint decides whether a
-//! look-up starts while containerd resolves the image, and never what runs.
+//! look-up starts while containerd resolves the image, and spares it the digest of a file that it
+//! finds unchanged. It never decides what runs.
 
 use std::sync::Mutex;
 
 use guest_sandbox::rootfs::Mount;
 
+use super::digest::FileDigest;
 use super::{Bytes, CommandLine, Workload};
 
 /// Maximum number of hints.
@@ -15,8 +17,8 @@ const MAX_HINTS: usize = 512;
 pub(crate) enum Hint {
     /// A guest of a Wasm layer.
     Layer,
-    /// A guest of a file.
-    File,
+    /// A guest of a file, with its digest if that can be used again.
+    File(Option<FileDigest>),
     /// A Linux program.
     Native,
     /// Not known.
@@ -27,7 +29,15 @@ impl Hint {
     /// Returns whether to look up the entrypoint before containerd has answered for the image's
     /// layers.
     pub(crate) fn looks_up_early(self) -> bool {
-        matches!(self, Self::File | Self::Native)
+        matches!(self, Self::File(_) | Self::Native)
+    }
+
+    /// Returns the digest of the file of an earlier guest.
+    pub(crate) fn known(self) -> Option<FileDigest> {
+        match self {
+            Self::File(known) => known,
+            Self::Layer | Self::Native | Self::Unknown => None,
+        }
     }
 }
 
@@ -66,7 +76,7 @@ impl Hints {
             Workload::Native => Hint::Native,
             Workload::Guest(guest) => match guest.bytes {
                 Bytes::Memory(_) => Hint::Layer,
-                Bytes::File(_) => Hint::File,
+                Bytes::File { known, .. } => Hint::File(known),
             },
         };
         let mut all = failures::lock_ignoring_poison(&self.0);

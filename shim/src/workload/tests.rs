@@ -1,11 +1,14 @@
 //! The rows of the decision list in [`super`].
 
+use guest_sandbox::lookup::Inspect as _;
+use kind::Inspection;
+
 use super::*;
 
 fn found(name: &str, bytes: &[u8]) -> FoundFile {
     let mut file = tempfile::tempfile().unwrap();
     std::io::Write::write_all(&mut file, bytes).unwrap();
-    let inspection = Inspection::inspect(&file, bytes.len() as u64).unwrap();
+    let inspection = Inspection::inspect(&file, bytes.len() as u64, &Vec::new()).unwrap();
     FoundFile {
         file: file.into(),
         path: format!("/{name}").into(),
@@ -44,6 +47,14 @@ fn unusable_file_is_refused_with_a_next_step() {
     for (bytes, words) in [
         (&b"\0asm\x0d\0\x01\0"[..], "component"),
         (b"\0asm\x05\0\0\0", "version 5"),
+        (
+            &[&b"\x7fELF\x02\x01\x01"[..], &[0; 57]].concat(),
+            "compiles guests itself",
+        ),
+        (
+            &[&b"\x7fELF\x02\x01\x01\xc8"[..], &[1; 56]].concat(),
+            "(`.so`, `.cwasm`)",
+        ),
         (b"hello", "not a WebAssembly module"),
         (b"", "it is empty"),
     ] {
@@ -68,7 +79,7 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
             size: 8,
             form: Form::Binary,
             origin: "layer".to_owned(),
-            digest: None,
+            digest: Digest::of(b"layer"),
             entrypoint,
         }
     };
@@ -101,7 +112,8 @@ fn exec_runs_the_containers_layer_where_no_file_has_its_name() {
         Err(WorkloadError::NotFound { .. })
     ));
     // The file of a container's guest may have been replaced or removed meanwhile.
-    let file = own(Bytes::File(Arc::new(null().into())));
+    let path = Arc::new(null().into());
+    let file = own(Bytes::File { path, known: None });
     assert!(matches!(
         select("/app.wasm", missing("/app.wasm"), &file),
         Err(WorkloadError::NotFound { .. })

@@ -31,6 +31,7 @@ use crate::kernel;
 use crate::plan::{NoNewPrivileges, ProcessPlan};
 use crate::seccomp::{Pass, SeccompFilter};
 use crate::wire::WireFd;
+use crate::workload::Refusal;
 
 /// A process with no more privileges than its program, except for the calls that the pass allows.
 pub(super) struct Confined<P> {
@@ -48,8 +49,7 @@ pub(super) struct Confined<P> {
 pub(super) fn run_process<O: DeserializeOwned, P, R>(
     control: OwnedFd,
     enter: fn(O) -> Result<Confined<P>, Failure>,
-    prepare: fn(P) -> Result<R, String>,
-    describe: fn(&R) -> Option<String>,
+    prepare: fn(P) -> Result<R, Refusal>,
     run: fn(R) -> u8,
 ) -> u8 {
     let confined = match receive_setup(&control).and_then(enter) {
@@ -71,7 +71,7 @@ pub(super) fn run_process<O: DeserializeOwned, P, R>(
                 return NEVER_RAN;
             }
             match settle(&confined) {
-                Ok(()) => finish(control, confined.program, prepare, describe, run),
+                Ok(()) => finish(control, confined.program, prepare, run),
                 Err(failure) => {
                     report(&control, SetupReply::Failed(failure), None);
                     NEVER_RAN

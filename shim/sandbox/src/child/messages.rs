@@ -8,6 +8,7 @@ use crate::error::Failure;
 use crate::guest::Stdio;
 use crate::plan::{Namespaces, Plan, Proc, ProcessPlan, Sysctl};
 use crate::wire::{WireFd, truncated};
+use crate::workload::Refusal;
 
 /// The byte that starts a process that is ready.
 pub(crate) const START: u8 = b's';
@@ -144,22 +145,21 @@ pub(crate) enum SetupReply {
     /// A process that exec adds is confined and was forked into the container, with this number on
     /// the node. The process that reports this ends.
     Forked(u32),
-    /// It waits for its start; with a description of its workload.
-    Ready(Option<String>),
+    /// It waits for its start.
+    Ready,
     /// A step failed.
     Failed(Failure),
     /// The workload cannot run.
-    Refused(String),
+    Refused(Refusal),
 }
 
 impl SetupReply {
     /// Cuts its texts to what the host accepts.
     pub(crate) fn truncated(self) -> Self {
         match self {
-            Self::Entered | Self::Forked(_) => self,
-            Self::Ready(description) => Self::Ready(description.map(truncated)),
+            Self::Entered | Self::Forked(_) | Self::Ready => self,
             Self::Failed(failure) => Self::Failed(failure.truncated()),
-            Self::Refused(text) => Self::Refused(truncated(text)),
+            Self::Refused(refusal) => Self::Refused(refusal.map(truncated)),
         }
     }
 }

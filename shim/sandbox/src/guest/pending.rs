@@ -22,6 +22,7 @@ use crate::child::messages::{CONTINUE, SetupReply};
 use crate::error::{SandboxError, Step as _};
 use crate::plan::Proc;
 use crate::wire::{Inbox, write_all};
+use crate::workload::Refusal;
 use process_forker::Child;
 
 /// A process that closed its socket counts as ended a moment later; it must not be taken for one
@@ -122,11 +123,12 @@ impl Pending {
             match (self.stage, rmp_serde::from_slice(&bytes)) {
                 (Stage::Own, Ok(SetupReply::Entered)) => self.entered(descriptor),
                 (Stage::Outside, Ok(SetupReply::Forked(number))) => self = self.forked(number)?,
-                (Stage::Own, Ok(SetupReply::Ready(description))) => {
-                    return Ok(Progress::Ready(self.ready(description)));
-                }
-                (Stage::Own, Ok(SetupReply::Refused(text))) => {
-                    return Err(SandboxError::Refused(text));
+                (Stage::Own, Ok(SetupReply::Ready)) => return Ok(Progress::Ready(self.ready())),
+                (Stage::Own, Ok(SetupReply::Refused(refusal))) => {
+                    return Err(match refusal {
+                        Refusal::Guest(text) => SandboxError::Refused(text),
+                        Refusal::Code(text) => SandboxError::CodeRefused(text),
+                    });
                 }
                 (_, Ok(SetupReply::Failed(failure))) => return Err(SandboxError::Setup(failure)),
                 (_, Ok(_)) => return Err(self.died(&io::Error::other("it does not fit its stage"))),
@@ -231,7 +233,7 @@ impl Pending {
         Ok(Child { pid: number, pidfd })
     }
 
-    fn ready(self, description: Option<String>) -> Guest {
+    fn ready(self) -> Guest {
         let Self {
             name,
             control,
@@ -246,7 +248,6 @@ impl Pending {
             pid,
             pidfd,
             control: Mutex::new(Some(control)),
-            description,
             users,
             view,
             was_killed: false,
@@ -301,7 +302,7 @@ impl Killed {
         Guest {
             control: Mutex::default(),
             was_killed: true,
-            ..self.0.ready(None)
+            ..self.0.ready()
         }
     }
 }

@@ -11,6 +11,7 @@ use super::pending::Stage;
 use super::*;
 use crate::child::messages::SetupReply;
 use crate::wire::{Arrived, Inbox, MAX_REPLY, send_with};
+use crate::workload::Refusal;
 
 /// The reply that the host reads from these bytes, after which the process is gone.
 fn received(claimed: u64, bytes: &[u8]) -> io::Result<SetupReply> {
@@ -45,13 +46,15 @@ fn written(reply: &SetupReply) -> (u64, Vec<u8>) {
 
 #[test]
 fn reply_is_received() {
-    let (length, bytes) = written(&SetupReply::Ready(Some("a guest".to_owned())));
-    assert!(matches!(received(length, &bytes).unwrap(),
-            SetupReply::Ready(Some(text)) if text == "a guest"));
-    let (length, bytes) = written(&SetupReply::Refused("no such function".to_owned()));
+    let (length, bytes) = written(&SetupReply::Ready);
+    assert!(matches!(
+        received(length, &bytes).unwrap(),
+        SetupReply::Ready
+    ));
+    let refusal = Refusal::Guest("no such function".to_owned());
+    let (length, bytes) = written(&SetupReply::Refused(refusal.clone()));
     assert!(
-        matches!(received(length, &bytes).unwrap(), SetupReply::Refused(text) if text == "no such \
-                                                            function")
+        matches!(received(length, &bytes).unwrap(), SetupReply::Refused(received) if received == refusal)
     );
 }
 
@@ -72,7 +75,7 @@ fn reply_that_is_not_valid_is_an_error() {
     for bytes in [&b""[..], b"\xc1", &[0xff; 100], &[0x91; 10_000]] {
         assert!(received(bytes.len() as u64, bytes).is_err(), "{bytes:?}");
     }
-    let (length, bytes) = written(&SetupReply::Refused("cut".to_owned()));
+    let (length, bytes) = written(&SetupReply::Refused(Refusal::Guest("cut".to_owned())));
     assert_eq!(
         received(length, &bytes[..bytes.len() - 1])
             .err()
@@ -86,8 +89,8 @@ fn reply_that_is_not_valid_is_an_error() {
 fn reply_with_a_text_of_any_length_is_received() {
     let long = "x".repeat(1 << 20);
     for reply in [
-        SetupReply::Ready(Some(long.clone())),
-        SetupReply::Refused(long.clone()),
+        SetupReply::Refused(Refusal::Guest(long.clone())),
+        SetupReply::Refused(Refusal::Code(long.clone())),
         SetupReply::Failed(Failure::of(long.clone(), long)),
     ] {
         let (length, bytes) = written(&reply.truncated());
@@ -153,8 +156,11 @@ fn pending_process_that_sends_a_reply_of_another_stage_is_killed() {
     let itself = std::process::id();
     for (stage, reply) in [
         // It cannot be ready before it has forked the process that is to run.
-        (Stage::Outside, SetupReply::Ready(None)),
-        (Stage::Outside, SetupReply::Refused(String::new())),
+        (Stage::Outside, SetupReply::Ready),
+        (
+            Stage::Outside,
+            SetupReply::Refused(Refusal::Guest(String::new())),
+        ),
         (Stage::Outside, SetupReply::Entered),
         // No process of another container, nor one that does not exist.
         (Stage::Outside, SetupReply::Forked(itself)),
@@ -183,15 +189,8 @@ fn pending_process_is_killed_when_time_is_up() {
 
 #[test]
 fn pending_process_is_a_guest_once_it_is_ready() {
-    let (pending, pidfd, _child) = pending(
-        Stage::Own,
-        &[
-            SetupReply::Entered,
-            SetupReply::Ready(Some("told".to_owned())),
-        ],
-    );
+    let (pending, pidfd, _child) = pending(Stage::Own, &[SetupReply::Entered, SetupReply::Ready]);
     let guest = pending.wait(Duration::from_secs(20)).unwrap();
-    assert_eq!(guest.description(), Some("told"));
     guest.end();
     assert!(has_ended(&pidfd));
 }

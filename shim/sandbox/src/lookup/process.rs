@@ -7,6 +7,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::de::DeserializeOwned;
 
 use super::tree::{MountTree, TreeEntry};
 use super::{Files, Inspect, LookupReply, LookupRequest, NotAProgram, from_root, reopened};
@@ -26,7 +27,7 @@ pub(super) fn live<I: Inspect>(control: OwnedFd) -> u8 {
     u8::from(sent.is_err())
 }
 
-fn receive(control: &OwnedFd) -> Result<LookupRequest, Failure> {
+fn receive<K: DeserializeOwned>(control: &OwnedFd) -> Result<LookupRequest<K>, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")?;
     rustix::thread::set_name(c"wasmedge-lookup").step(|| "name the process")?;
     let request = Message::receive(control, MAX_REQUEST)
@@ -38,13 +39,14 @@ fn receive(control: &OwnedFd) -> Result<LookupRequest, Failure> {
     Ok(request)
 }
 
-fn search<I: Inspect>(request: LookupRequest) -> Result<LookupReply<I>, Failure> {
+fn search<I: Inspect>(request: LookupRequest<I::Known>) -> Result<LookupReply<I>, Failure> {
     let LookupRequest {
         node,
         proc,
         files,
         cwd,
         candidates,
+        known,
     } = request;
     let tree = match files {
         Files::Running { root } => MountTree::of_running(root.into_inner()),
@@ -58,7 +60,7 @@ fn search<I: Inspect>(request: LookupRequest) -> Result<LookupReply<I>, Failure>
     let mut refused = None;
     let is_only_one = candidates.len() == 1;
     for (index, candidate) in candidates.iter().enumerate() {
-        let what = match look_at::<I>(&tree, &from_root(&cwd, candidate), &proc) {
+        let what = match look_at::<I>(&tree, &from_root(&cwd, candidate), &proc, &known) {
             Ok(Seen::Program {
                 file,
                 size,
@@ -102,7 +104,12 @@ enum Seen<I> {
     Other(NotAProgram),
 }
 
-fn look_at<I: Inspect>(tree: &MountTree, path: &Path, proc: &WireFd) -> Result<Seen<I>, Errno> {
+fn look_at<I: Inspect>(
+    tree: &MountTree,
+    path: &Path,
+    proc: &WireFd,
+    known: &I::Known,
+) -> Result<Seen<I>, Errno> {
     let file = match tree.open(path)? {
         TreeEntry::EmptyFolder => return Ok(Seen::Other(NotAProgram::Folder)),
         TreeEntry::Opened(file) => file,
@@ -112,8 +119,8 @@ fn look_at<I: Inspect>(tree: &MountTree, path: &Path, proc: &WireFd) -> Result<S
         FileType::RegularFile => {
             let size = u64::try_from(stat.st_size).unwrap_or_default();
             let errno = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            let inspection =
-                I::inspect(&reopened::open(file.as_fd(), proc.as_fd())?, size).map_err(errno)?;
+            let inspection = I::inspect(&reopened::open(file.as_fd(), proc.as_fd())?, size, known)
+                .map_err(errno)?;
             return Ok(Seen::Program {
                 file,
                 size,

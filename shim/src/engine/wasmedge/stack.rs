@@ -1,4 +1,4 @@
-//! The limit of a guest's call stack.
+//! The limit of an interpreted guest's call stack, and the end of any guest that exhausts its stack.
 //!
 //! WasmEdge (0.17) has no setting for it. Its interpreter keeps values and frames of a guest in two
 //! C++ vectors, which double when they are full, so that an endless recursion takes all memory. A
@@ -6,39 +6,48 @@
 //! vector grow up to [`MAX_VECTOR_BYTES`]. The interpreter cannot be left from within an
 //! allocation, so the process ends there.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_void;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
 
+use super::original::Original;
 use crate::outcome::Outcome;
 
 /// Maximum size of a vector of the guest's stack: a value is 16 bytes, a frame 56. So a guest may
-/// be [`MAX_FRAMES`] calls deep, with four values each at that depth.
+/// be 524288 calls deep, with four values each at that depth.
 const MAX_VECTOR_BYTES: usize = 32 << 20;
 /// Maximum size during instantiation, which has vectors of its own: tables and the code of
 /// functions.
 const MAX_BYTES_AT_START: usize = 256 << 20;
 /// The capacity of the vector of frames after its last growth: 16 frames, doubled 15 times.
+#[cfg(test)]
 const MAX_FRAMES: usize = 16 << 15;
 
-type EndGuest = Box<dyn FnOnce(Outcome) + Send>;
+/// The limit of the interpreter, for messages.
+pub(super) const INTERPRETER: &str = "524288 calls, or 32 MiB of their values";
+
+type EndGuest = Box<dyn FnOnce() + Send>;
 
 /// Maximum size of an allocation at present.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 /// Reports an exhausted stack as the guest's outcome, and ends the process.
 static END: Mutex<Option<EndGuest>> = Mutex::new(None);
 
-/// Returns the outcome for an exhausted stack.
-pub(super) fn exhausted() -> Outcome {
-    Outcome::stack_exhausted(&format!(
-        "{MAX_FRAMES} calls, or {} MiB of their values",
-        MAX_VECTOR_BYTES >> 20
-    ))
+/// Sets the function that is called when a stack is exhausted, of which `limit` names the limit. It
+/// must not return.
+pub(super) fn on_exhaustion(limit: &str, end: impl FnOnce(Outcome) + Send + 'static) {
+    // Made now: at that point there may be no memory to be had.
+    let outcome = Outcome::stack_exhausted(limit);
+    *failures::lock_ignoring_poison(&END) = Some(Box::new(move || end(outcome)));
 }
 
-/// Sets the function that is called when a stack is exhausted. It must not return.
-pub(super) fn on_exhaustion(end: impl FnOnce(Outcome) + Send + 'static) {
-    *failures::lock_ignoring_poison(&END) = Some(Box::new(end));
+/// Ends the process of a guest with an exhausted stack. Takes no memory. Returns if there is no
+/// guest.
+pub(super) fn end_exhausted() {
+    let end = failures::lock_ignoring_poison(&END).take();
+    if let Some(end) = end {
+        end();
+    }
 }
 
 /// Runs `guest`, which calls a guest's functions.
@@ -65,9 +74,7 @@ extern "C-unwind" fn operator_new(size: usize) -> *mut c_void {
     if size > LIMIT.load(Ordering::Relaxed) {
         // The report allocates memory, which is not the guest's.
         LIMIT.store(usize::MAX, Ordering::Relaxed);
-        if let Some(end) = failures::lock_ignoring_poison(&END).take() {
-            end(exhausted());
-        }
+        end_exhausted();
     }
     original()(size)
 }
@@ -76,43 +83,26 @@ type OperatorNew = extern "C-unwind" fn(usize) -> *mut c_void;
 
 /// Returns `operator new` of the C++ library.
 fn original() -> OperatorNew {
-    static ORIGINAL: OnceLock<OperatorNew> = OnceLock::new();
-    *ORIGINAL.get_or_init(|| {
-        let name: *const c_char = c"_Znwm".as_ptr();
-        #[expect(
-            unsafe_code,
-            reason = "only the dynamic linker finds the next function of a name"
-        )]
-        // SAFETY: the name is a C string.
-        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name) };
-        assert!(
-            !found.is_null(),
-            "the C++ library, which the engine is linked to, has operator new"
-        );
-        #[expect(unsafe_code, reason = "dlsym knows no types")]
-        // SAFETY: the symbol is `operator new(size_t)`, which has this type in every C++ library of
-        // this platform, and the library is never unloaded.
-        unsafe {
-            std::mem::transmute::<*mut c_void, OperatorNew>(found)
-        }
-    })
+    static ORIGINAL: Original = Original::new(c"_Znwm");
+    #[expect(unsafe_code, reason = "dlsym knows no types")]
+    // SAFETY: the symbol is `operator new(size_t)`, which has this type in every C++ library of
+    // this platform, and the library is never unloaded.
+    unsafe {
+        std::mem::transmute::<*mut c_void, OperatorNew>(ORIGINAL.get())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::wasmedge::original::found_by_the_engine;
 
     #[test]
     fn engine_allocates_through_this_operator_new() {
-        #[expect(
-            unsafe_code,
-            reason = "only the dynamic linker shows what the engine's library finds"
-        )]
-        // SAFETY: the name is a C string.
-        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_Znwm".as_ptr()) };
+        let found = found_by_the_engine(c"_Znwm");
         let own: OperatorNew = operator_new;
         assert_eq!(
-            found as usize, own as usize,
+            found, own as usize,
             "the executable does not export operator new"
         );
     }
@@ -125,5 +115,10 @@ mod tests {
                 MAX_FRAMES * FRAME <= MAX_VECTOR_BYTES && 2 * MAX_FRAMES * FRAME > MAX_VECTOR_BYTES
             );
         };
+        let named = format!(
+            "{MAX_FRAMES} calls, or {} MiB of their values",
+            MAX_VECTOR_BYTES >> 20
+        );
+        assert_eq!(INTERPRETER, named);
     }
 }

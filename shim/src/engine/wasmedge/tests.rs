@@ -8,7 +8,7 @@ use crate::workload::START;
 
 /// Returns a lock: an engine lives once in a process, in one thread, and its log and its trap
 /// handler are the process's. Two tests at the same time crashed it once in a hundred runs.
-fn alone() -> MutexGuard<'static, ()> {
+pub(super) fn alone() -> MutexGuard<'static, ()> {
     static ENGINE: Mutex<()> = Mutex::new(());
     failures::lock_ignoring_poison(&ENGINE)
 }
@@ -22,7 +22,11 @@ fn context() -> WasiContext {
 }
 
 fn prepare(text: &str, function: &str) -> Result<PreparedGuest, NotRunnable> {
-    WasmEdge::prepare(&wat::parse_str(text).unwrap(), function, &context())
+    load(wat::parse_str(text).unwrap(), function)
+}
+
+fn load(module: Vec<u8>, function: &str) -> Result<PreparedGuest, NotRunnable> {
+    WasmEdge::prepare(LoadableCode::Module(module), function, &context())
 }
 
 fn run(text: &str, function: &str) -> Outcome {
@@ -105,7 +109,7 @@ fn guest_that_can_never_run_is_refused_before_it_starts() {
     )
     .unwrap();
     assert!(matches!(
-        WasmEdge::prepare(&invalid, START, &context()).unwrap_err(),
+        load(invalid, START).unwrap_err(),
         NotRunnable::Invalid { .. }
     ));
 }
@@ -121,11 +125,7 @@ fn native_code_within_a_guest_is_not_loaded() {
     // arbitrary bytes.
     module.extend_from_slice(b"\0\x0d\x08wasmedgejunk");
     assert_eq!(
-        WasmEdge::run(
-            WasmEdge::prepare(&module, START, &context()).unwrap(),
-            || {},
-            unexpected
-        ),
+        WasmEdge::run(load(module, START).unwrap(), || {}, unexpected),
         Outcome::Exited(5)
     );
 }

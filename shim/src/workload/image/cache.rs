@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::ImageError;
-use crate::workload::digest;
+use crate::workload::digest::{self, Digest};
 
 /// Capacity for layers in bytes. A larger layer is read for each of its containers.
 const LAYER_CAPACITY: u64 = 64 << 20;
@@ -20,13 +20,12 @@ const MANIFEST_CAPACITY: u64 = 1 << 20;
 /// A Wasm layer with bytes that match its digest.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// Digest of its bytes, as the manifest names it.
-    pub(crate) digest: String,
+    /// The digest of its bytes.
+    pub(crate) digest: Digest,
     /// Image and layer, for messages.
     pub(crate) origin: String,
     /// Its size in bytes.
     pub(crate) size: u64,
-    /// Its first bytes: as many as decide its kind.
     /// Its bytes, in sealed memory.
     pub(crate) file: Arc<File>,
 }
@@ -50,7 +49,7 @@ impl ImageCache {
             digest, size, file, ..
         } = &*layer;
         Some(Arc::new(Layer {
-            digest: digest.clone(),
+            digest: *digest,
             origin,
             size: *size,
             file: Arc::clone(file),
@@ -84,7 +83,8 @@ impl ImageCache {
         };
         let origin = origin(&image, &digest);
         let layer = Arc::new(Layer {
-            digest: digest.clone(),
+            // The manifest may name a digest by another algorithm.
+            digest: Digest::parse_oci(&digest).unwrap_or_else(|| Digest::of(bytes)),
             origin,
             size: bytes.len() as u64,
             file,
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn cached_layer_has_the_name_of_the_image_that_runs() {
         let kept = ImageCache::default();
-        let digest = digest::of(b"guest");
+        let digest = Digest::of(b"guest").to_oci();
         kept.insert_layer("first:1".to_owned(), digest.clone(), b"guest")
             .unwrap();
         for image in ["second:1", "first:1"] {
@@ -189,6 +189,16 @@ mod tests {
                 kept.layer(image, &digest).unwrap().origin,
                 format!("layer {digest} of image {image}")
             );
+        }
+    }
+
+    #[test]
+    fn layer_has_its_sha256_whatever_the_manifest_names() {
+        let kept = ImageCache::default();
+        for like in ["sha256:", "sha384:", "sha512:"] {
+            let digest = digest::of_same_algorithm(like, b"guest");
+            let layer = kept.insert_layer("image:1".to_owned(), digest, b"guest");
+            assert_eq!(layer.unwrap().digest, Digest::of(b"guest"), "{like}");
         }
     }
 
