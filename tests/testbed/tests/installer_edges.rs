@@ -6,6 +6,7 @@
 //! the other: a smoke test removes the containers of earlier ones, so concurrent ones would remove
 //! each other's.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use cri_client::Client;
+use cri_client::message::ContainerState;
 use installer_protocol::CgroupDriver;
 use libtest_mimic::{Arguments, Completion, Failed};
 use node_installer::cri::{Cri, CriError, ReadyError};
@@ -33,6 +36,8 @@ use usage::containers_of_a_launcher_are_found_without_containerds_state_folder;
 
 /// Timeout of a smoke test.
 const SMOKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two looks at the state of a guest.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// CRI's namespace.
 const NAMESPACE: &str = "k8s.io";
 /// The handler that runs guests.
@@ -220,6 +225,30 @@ impl Node {
         }
     }
 
+    /// Drops the smoke test of an endless guest once the guest runs, as a kill of the installer
+    /// does: the guest keeps running, and nothing cleans up.
+    fn drop_while_the_guest_runs(&self, endless: &Smoke) -> Result<()> {
+        self.block(async |cri| {
+            let client = Client::at(&self.socket);
+            let runs = async {
+                loop {
+                    let containers = client.containers(BTreeMap::new()).await?;
+                    if containers
+                        .iter()
+                        .any(|container| container.state() == ContainerState::Running)
+                    {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                }
+            };
+            tokio::select! {
+                ended = smoke::run(cri, endless) => bail!("an endless guest exited: {ended:?}"),
+                runs = runs => runs,
+            }
+        })
+    }
+
     /// Returns the containers of all pods in CRI.
     fn containers(&self) -> Result<String> {
         self.containerd
@@ -385,12 +414,7 @@ fn smoke_guest_that_does_not_exit_times_out_and_is_removed(node: &Node) -> Resul
 }
 
 fn containers_of_a_killed_installer_are_removed_by_the_next_one(node: &Node) -> Result<()> {
-    let endless = node.plan(HANDLER, &image_of(SPIN));
-    // Dropped half-way, as by a kill: the guest keeps running, and nothing cleans up.
-    let cut = node.block(async |cri| {
-        tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await
-    });
-    ensure!(cut.is_err(), "an endless guest exited: {cut:?}");
+    node.drop_while_the_guest_runs(&node.plan(HANDLER, &image_of(SPIN)))?;
     let left = node.containers()?;
     ensure!(
         left.lines().count() == 2,
@@ -401,11 +425,7 @@ fn containers_of_a_killed_installer_are_removed_by_the_next_one(node: &Node) -> 
 }
 
 fn container_without_its_sandbox_is_removed_by_the_next_smoke_test(node: &Node) -> Result<()> {
-    let endless = node.plan(HANDLER, &image_of(SPIN));
-    let cut = node.block(async |cri| {
-        tokio::time::timeout(Duration::from_secs(4), smoke::run(cri, &endless)).await
-    });
-    ensure!(cut.is_err(), "an endless guest exited: {cut:?}");
+    node.drop_while_the_guest_runs(&node.plan(HANDLER, &image_of(SPIN)))?;
     // The state after a sandbox was removed while containerd created the container: CRI has the
     // container and no sandbox.
     let ctr = |args: &[&str]| {
