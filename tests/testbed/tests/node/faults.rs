@@ -460,8 +460,8 @@ fn container_with_a_stalled_reader_does_not_stall_others(node: &Node) -> Result<
         );
         // It can still be killed.
         let started = Instant::now();
-        image.kill("SIGTERM")?;
-        image.wait(SETTLE_TIMEOUT)?;
+        alone.tasks().kill(&stalled, "", 15)?;
+        alone.tasks().wait(&stalled, "")?;
         ensure!(
             started.elapsed() < Duration::from_secs(6),
             "it took {:?} to end",
