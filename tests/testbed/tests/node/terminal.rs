@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use rustix::pty::OpenptFlags;
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Winsize, tcgetpgrp, tcsetwinsize};
 use testbed::wait;
 
 use crate::machine::SETTLE_TIMEOUT;
@@ -88,9 +90,27 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).context("type")
     }
 
+    /// Changes the size, and waits until the program shows it. The kernel signals the change once,
+    /// and a `ctr` that has just started its program has no handler yet, so it gets more signals.
     fn resize(&self, columns: u16, rows: u16) -> Result<()> {
         tcsetwinsize(self.keyboard.as_fd(), size(columns, rows))
-            .context("change the terminal's size")
+            .context("change the terminal's size")?;
+        let text = format!("{columns} columns, {rows} rows");
+        let is_shown = || {
+            if self.text().contains(&text) {
+                return Ok(Some(()));
+            }
+            let group = tcgetpgrp(&self.keyboard).context("read the terminal's process group")?;
+            killpg(Pid::from_raw(group.as_raw_pid()), Signal::SIGWINCH)
+                .context("signal the change of size")?;
+            Ok(None)
+        };
+        wait::until(
+            format_args!("the terminal to show {text:?}"),
+            SETTLE_TIMEOUT,
+            is_shown,
+            || format!("{:?}", self.text()),
+        )
     }
 
     fn expect_text(&self, text: &str) -> Result<()> {
@@ -159,7 +179,6 @@ fn terminal_size_and_its_changes_reach_a_native_program(node: &Node) -> Result<V
     terminal.expect_text("80 columns, 24 rows")?;
     for (columns, rows) in [(132, 50), (40, 10)] {
         terminal.resize(columns, rows)?;
-        terminal.expect_text(&format!("{columns} columns, {rows} rows"))?;
     }
     terminal.type_text("x\r")?;
     let code = terminal.wait_for_exit()?;
@@ -210,7 +229,6 @@ fn an_exec_process_has_a_terminal_of_its_own(node: &Node) -> Result<Verdict> {
             terminal.expect_text("> hello\r\r\nyou said hello\r\r\n> ")?;
         } else {
             terminal.resize(100, 30)?;
-            terminal.expect_text("100 columns, 30 rows")?;
         }
         terminal.type_text("quit\r")?;
         let code = terminal.wait_for_exit()?;
