@@ -93,7 +93,7 @@ pub(crate) enum Bytes {
         /// An `O_PATH` descriptor of it: the guest's process opens it.
         path: Arc<OwnedFd>,
         /// Its digest, for later look-ups; none if it had changed a moment before.
-        known: Option<FileDigest>,
+        known: Option<Box<FileDigest>>,
     },
 }
 
@@ -102,7 +102,7 @@ impl GuestModule {
     pub(crate) fn known(&self) -> Option<FileDigest> {
         match &self.bytes {
             Bytes::Memory(_) => None,
-            Bytes::File { known, .. } => *known,
+            Bytes::File { known, .. } => known.as_deref().copied(),
         }
     }
 }
@@ -346,7 +346,7 @@ pub(crate) fn from_file(
         let source = io::Error::other("the process that found it reports no digest");
         return Err(WorkloadError::Read { origin, source });
     };
-    let (path, known) = (Arc::new(file), found.reusable());
+    let (path, known) = (Arc::new(file), found.reusable().map(Box::new));
     Ok(Workload::Guest(GuestModule {
         bytes: Bytes::File { path, known },
         size,

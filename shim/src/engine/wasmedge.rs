@@ -147,7 +147,7 @@ impl Engine for WasmEdge {
             }
             LoadableCode::Compiled(folder) => {
                 let config = config(RunMode::Aot)?;
-                let (module, shape) = compiled::load(folder, &config, check)?;
+                let (module, shape) = compiled::load(&folder, &config, check)?;
                 (config, module, shape, CodeKind::Compiled)
             }
         };

@@ -262,6 +262,6 @@ mod tests {
             let now = changed + Duration::from_secs(seconds);
             assert_eq!(identity.is_settled(now), expected, "{seconds} s");
         }
-        assert!(!identity.is_settled(changed - Duration::from_secs(3600)));
+        assert!(!identity.is_settled(changed - Duration::from_hours(1)));
     }
 }

@@ -74,9 +74,9 @@ impl Hints {
         let Some(key) = key else { return };
         let hint = match workload {
             Workload::Native => Hint::Native,
-            Workload::Guest(guest) => match guest.bytes {
+            Workload::Guest(guest) => match &guest.bytes {
                 Bytes::Memory(_) => Hint::Layer,
-                Bytes::File { known, .. } => Hint::File(known),
+                Bytes::File { .. } => Hint::File(guest.known()),
             },
         };
         let mut all = failures::lock_ignoring_poison(&self.0);

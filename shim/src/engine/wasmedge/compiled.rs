@@ -3,7 +3,8 @@
 //! The engine opens an artifact by a path alone, and the guest's root does not have it. So the
 //! artifact's folder is the working folder of the process while it is loaded. The folder is
 //! detached, so it has no absolute path; the engine makes one of every path, with what `getcwd`
-//! returns. That call comes here, and gets a path that is relative again.
+//! returns. That call comes here, and gets a path that is relative again. (The dynamic linker's own
+//! use of the system call fails by the process's filter, which it accepts.)
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
@@ -37,11 +38,11 @@ static IS_IN_FOLDER: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// If `check` refuses, the artifact is not one of this engine, or there is no memory for it.
 pub(super) fn load(
-    folder: OwnedFd,
+    folder: &OwnedFd,
     config: &Config,
     check: impl FnOnce(&Shape) -> Result<(), NotRunnable>,
 ) -> Result<(Module, Shape), NotRunnable> {
-    fchdir(&folder).map_err(|errno| engine("enter the folder of the compiled code", errno))?;
+    fchdir(folder).map_err(|errno| engine("enter the folder of the compiled code", errno))?;
     let loaded = load_here(config, check);
     // The folder is the working folder of no code of the guest.
     chdir("/").map_err(|errno| engine("leave the folder of the compiled code", errno))?;
@@ -94,15 +95,14 @@ impl Library {
         // the host has checked, and has no constructors.
         let library = unsafe { libc::dlopen(ARTIFACT_C.as_ptr(), MODE) };
         if library.is_null() {
-            // SAFETY: the text of the last error of this thread, or null; copied before the next
-            // call.
-            let error = unsafe { libc::dlerror().as_ref() };
-            // SAFETY: as above, a C string.
-            let error = error.map(|error| unsafe { CStr::from_ptr(error) });
-            return Err(refused(error.map_or_else(
-                || "it cannot be mapped".to_owned(),
-                |error| error.to_string_lossy().into_owned(),
-            )));
+            // SAFETY: takes nothing.
+            let error = unsafe { libc::dlerror() };
+            if error.is_null() {
+                return Err(refused("it cannot be mapped".to_owned()));
+            }
+            // SAFETY: the text of the last error of this thread, copied before the next call.
+            let error = unsafe { CStr::from_ptr(error) };
+            return Err(refused(error.to_string_lossy().into_owned()));
         }
         let library = Self(library);
         match library.number(c"version") {
@@ -148,8 +148,10 @@ unsafe extern "C" fn getcwd(buffer: *mut c_char, size: usize) -> *mut c_char {
         // SAFETY: a C string; the caller frees the copy.
         return unsafe { libc::strdup(c".".as_ptr()) };
     }
-    // SAFETY: the symbol has this type in every C library; the caller's arguments.
-    unsafe { std::mem::transmute::<*mut c_void, Getcwd>(ORIGINAL.get())(buffer, size) }
+    // SAFETY: the symbol has this type in every C library.
+    let original = unsafe { std::mem::transmute::<*mut c_void, Getcwd>(ORIGINAL.get()) };
+    // SAFETY: the caller's arguments.
+    unsafe { original(buffer, size) }
 }
 
 #[cfg(test)]

