@@ -28,9 +28,11 @@ use pod_sandbox::files::PodFiles;
 use runtime_options::RuntimeOptions;
 use shim_protocol::record::Record;
 
+use crate::artifact::plan::Purpose;
+use crate::artifact::{self, Execution, Policy, Wanted};
 use crate::blocking::{blocking_set_up, in_own_thread};
 use crate::bundle::{Bundle, Role};
-use crate::engine::{Code, EngineName};
+use crate::engine::EngineName;
 use crate::error::CreateError;
 use crate::host::Host;
 use crate::lookup::{self, LookupOwner};
@@ -152,6 +154,10 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
         host.hints.put(key, workload);
     }
     let is_native = matches!(workload, Ok(Workload::Native));
+    let workload = match workload {
+        Ok(workload) => with_code(host, &bundle, &prepared.new, workload).await,
+        Err(error) => Err(error),
+    };
     let in_host = Arc::clone(host);
     // Errors are handled there too: undoing the preparation blocks.
     let set_up = move || set_up(&in_host, bundle, prepared, workload);
@@ -167,6 +173,35 @@ async fn container(host: &Arc<Host>, bundle: Bundle, new: NewTask) -> Result<Tas
     // Completing the container, or undoing it, may block.
     let ready = until_ready(*pending, CREATE_SETUP_TIMEOUT, std::future::pending()).await;
     blocking(host, move |_| guest.complete(ready)).await
+}
+
+/// The code of a container's guest, and why it was chosen.
+struct GuestCode {
+    execution: Execution,
+    policy: Policy,
+}
+
+/// Returns the workload with the code that it runs, if it is a guest.
+async fn with_code(
+    host: &Arc<Host>,
+    bundle: &Bundle,
+    new: &NewTask,
+    workload: Workload,
+) -> Result<(Workload, Option<GuestCode>), CreateError> {
+    let Workload::Guest(guest) = &workload else {
+        return Ok((workload, None));
+    };
+    let policy = Policy {
+        settings: bundle.guest_settings(&new.options.handler)?,
+        options: new.options.clone(),
+    };
+    let wanted = Wanted {
+        guest,
+        policy: &policy,
+        purpose: Purpose::Container,
+    };
+    let execution = artifact::choose(&host.artifacts, wanted).await?;
+    Ok((workload, Some(GuestCode { execution, policy })))
 }
 
 /// Returns the sandbox of the container's pod; none if CRI does not create it.
@@ -269,15 +304,17 @@ fn set_up(
     host: &Arc<Host>,
     bundle: Arc<Bundle>,
     prepared: Prepared,
-    workload: Result<Workload, CreateError>,
+    workload: Result<(Workload, Option<GuestCode>), CreateError>,
 ) -> Result<Requested, CreateError> {
     let Prepared { new, root } = prepared;
     let sandbox = sandbox_of(host, &bundle);
-    match workload? {
+    let (workload, code) = workload?;
+    match workload {
         Workload::Guest(guest) => {
-            bundle.guest_settings(&new.options.handler)?;
-            let code = Code::Module;
-            let forked = fork_guest(host, &bundle, &new, code.engine())?;
+            let Some(code) = code else {
+                return Err(CreateError::Panicked("a guest without code".to_owned()));
+            };
+            let forked = fork_guest(host, &bundle, &new, code.execution.engine())?;
             set_up_guest(bundle, new, root, (guest, code), forked, sandbox)
         }
         Workload::Native => native::create(host, &bundle, new, &root)
@@ -289,12 +326,12 @@ fn set_up_guest(
     bundle: Arc<Bundle>,
     new: NewTask,
     rootfs: OwnedFd,
-    (guest, code): (GuestModule, Code),
+    (guest, code): (GuestModule, GuestCode),
     forked: Forked,
     sandbox: Option<Arc<Task>>,
 ) -> Result<Requested, CreateError> {
     let wasi = WasiContext::of(bundle.command(), &guest.entrypoint)?;
-    let workload = GuestProgram::new(&guest, code, wasi)?;
+    let workload = GuestProgram::new(&guest, code.execution.code()?, wasi)?;
     let (stdio, io) = streams::open(&new.streams, bundle.spec().process().as_ref())?;
     let Forked { process, cgroup } = forked;
     let loading = Loading::new(&guest, bundle.memory_limit(), &stdio, &cgroup)?;
@@ -307,6 +344,7 @@ fn set_up_guest(
         bundle,
         new,
         guest,
+        code,
         cgroup,
         io,
         sandbox,
@@ -320,6 +358,7 @@ struct GuestContainer {
     bundle: Arc<Bundle>,
     new: NewTask,
     guest: GuestModule,
+    code: GuestCode,
     cgroup: NewCgroup,
     io: Io,
     sandbox: Option<Arc<Task>>,
@@ -336,6 +375,7 @@ impl GuestContainer {
             bundle,
             new,
             guest,
+            code: GuestCode { execution, policy },
             cgroup,
             io,
             sandbox,
@@ -344,6 +384,10 @@ impl GuestContainer {
         let process = match ready {
             Err(CreateError::Sandbox(SandboxError::Killed(killed))) => {
                 loading.report_oom(killed, &cgroup)?
+            }
+            Err(CreateError::Sandbox(error)) => {
+                execution.discard_if_refused(&error);
+                return Err(error.into());
             }
             ready => ready?,
         };
@@ -364,6 +408,8 @@ impl GuestContainer {
         let body = Body::Guest(Box::new(GuestBody {
             process,
             guest,
+            execution,
+            policy,
             last_exec: Mutex::default(),
             seccomp,
         }));

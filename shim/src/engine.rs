@@ -4,8 +4,6 @@
 //! guest that can never run fails Create with a reason; no code of the guest runs in it.
 //! [`Engine::run`] runs once the container is started.
 
-use std::fmt;
-
 use guest_sandbox::WireFd;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -16,23 +14,11 @@ use crate::wasi::WasiContext;
 mod address_space;
 pub(crate) mod inspect;
 mod wasmedge;
+mod wasmtime;
 
+pub(crate) use artifact_store::EngineName;
 pub(crate) use wasmedge::{LoadableCode as WasmCode, WasmEdge as Wasm};
-
-/// The engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum EngineName {
-    /// WasmEdge.
-    WasmEdge,
-}
-
-impl fmt::Display for EngineName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::WasmEdge => "wasmedge",
-        })
-    }
-}
+pub(crate) use wasmtime::Wasmtime;
 
 /// The code that a guest's process loads. It names the engine that runs the guest.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,6 +31,11 @@ pub(crate) enum Code {
         /// by a path, and the process has no other way to the artifacts.
         folder: WireFd,
     },
+    /// Machine code for Wasmtime. The module is not read.
+    Wasmtime {
+        /// The artifact.
+        file: WireFd,
+    },
 }
 
 impl Code {
@@ -52,6 +43,7 @@ impl Code {
     pub(crate) fn engine(&self) -> EngineName {
         match self {
             Self::Module | Self::WasmEdge { .. } => EngineName::WasmEdge,
+            Self::Wasmtime { .. } => EngineName::Wasmtime,
         }
     }
 }
@@ -130,6 +122,24 @@ pub(crate) enum NotRunnable {
     UnknownImport {
         /// `module.name` of each, at most a few.
         imports: String,
+    },
+    /// Imports of WasmEdge's extension of WASI with sockets, on another engine.
+    #[error(
+        "the guest imports {imports}: sockets, which WasmEdge alone provides; \
+         run it with engine=wasmedge"
+    )]
+    Sockets {
+        /// `module.name` of each, at most a few.
+        imports: String,
+    },
+    /// An import has another type than what this runtime provides.
+    #[error(
+        "the guest does not link ({reason}): build it for wasm32-wasip1, or run it with \
+         engine=wasmedge if it was built for WasmEdge's sockets"
+    )]
+    Link {
+        /// The engine's reason, with the import.
+        reason: String,
     },
     /// The entry function is not exported.
     #[error("the guest exports no function `{function}` (it exports: {exports}): {hint}")]

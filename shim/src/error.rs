@@ -16,6 +16,7 @@ use shim_protocol::record::RecordError;
 use shim_protocol::wire::Malformed;
 use thiserror::Error;
 
+use crate::artifact::ArtifactError;
 use crate::names::{NodePath, ProcessName};
 use crate::text::chain;
 use crate::workload::WorkloadError;
@@ -50,6 +51,9 @@ pub(crate) enum CreateError {
     /// The settings of the guest are not possible.
     #[error(transparent)]
     Settings(#[from] SettingError),
+    /// A guest has no code that it could run.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
     /// A string that no C or WASI program can receive.
     #[error(
         "{field}[{index}] holds a NUL byte, which no WASI program can receive: remove it from the \
@@ -183,12 +187,14 @@ impl CreateError {
             Self::Spec { .. }
             | Self::Options(_)
             | Self::Settings(_)
+            | Self::Artifact(ArtifactError::CannotRun { .. })
             | Self::NulByte { .. }
             | Self::Io(IoError::Kind { .. } | IoError::NoTerminal) => Code::INVALID_ARGUMENT,
             Self::Workload(WorkloadError::LookUpTimedOut { .. })
             | Self::Sandbox(SandboxError::TimedOut { .. }) => Code::DEADLINE_EXCEEDED,
             Self::Workload(WorkloadError::LookUpCancelled { .. })
             | Self::Sandbox(SandboxError::Cancelled { .. })
+            | Self::Artifact(ArtifactError::Cancelled { .. })
             | Self::Cancelled { .. } => Code::CANCELLED,
             Self::Sandbox(SandboxError::Refused(_))
             | Self::Native(NativeError::Program(_))
@@ -196,6 +202,7 @@ impl CreateError {
             | Self::Image(_)
             | Self::Refused(_)
             | Self::Gone { .. } => Code::FAILED_PRECONDITION,
+            Self::Artifact(ArtifactError::StillCompiling { .. }) => Code::UNAVAILABLE,
             Self::Descriptors(_)
             | Self::Thread(_)
             | Self::OutOfMemory { .. }
@@ -208,7 +215,8 @@ impl CreateError {
                 Code::UNAVAILABLE
             }
             Self::Panicked(_) => Code::INTERNAL,
-            Self::Io(_)
+            Self::Artifact(ArtifactError::Store(_))
+            | Self::Io(_)
             | Self::Record(_)
             | Self::Bundle { .. }
             | Self::Rootfs(_)

@@ -11,6 +11,8 @@ use guest_sandbox::{Guest, NewExec, NewNativeExec, Pending, SandboxError, WireFd
 use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
 
+use crate::artifact::plan::Purpose;
+use crate::artifact::{self, Execution, Wanted};
 use crate::blocking::{blocking, in_own_thread};
 use crate::engine::Code;
 use crate::error::{CreateError, TaskError};
@@ -50,12 +52,13 @@ pub(crate) async fn start(
     match &task.body {
         Body::Guest(body) => {
             let workload = look_up(host, task, body, exec).await?;
-            let (pending, io) =
+            let workload = with_code(host, body, workload).await?;
+            let (pending, io, execution) =
                 blocking(move || Ok(set_up(&in_host, &in_task, &this, workload)?)).await?;
-            let process = until_ready(pending, EXEC_SETUP_TIMEOUT, cancelled)
-                .await
-                .map_err(|error| name_oom(task, exec, error))?;
-            blocking(move || Ok(run(&process, io)?)).await
+            let ready = until_ready(pending, EXEC_SETUP_TIMEOUT, cancelled).await;
+            let ready = ready.map_err(|error| name_oom(task, exec, error));
+            let this = Arc::clone(exec);
+            blocking(move || Ok(complete(&this, ready, io, execution)?)).await
         }
         Body::Native(_) => in_own_thread(move || in_native(&in_task, &this)).await,
         Body::Pod(_) => Err(TaskError::NoProcess {
@@ -127,13 +130,54 @@ async fn look_up(
     Ok(workload)
 }
 
+/// Adds the code that a guest runs. It does not wait for better code than there is.
+async fn with_code(
+    host: &Arc<Host>,
+    body: &GuestBody,
+    workload: Workload,
+) -> Result<(Workload, Option<Execution>), CreateError> {
+    let Workload::Guest(guest) = &workload else {
+        return Ok((workload, None));
+    };
+    let wanted = Wanted {
+        guest,
+        policy: &body.policy,
+        purpose: Purpose::Exec,
+    };
+    let execution = artifact::choose(&host.artifacts, wanted).await?;
+    Ok((workload, Some(execution)))
+}
+
+/// Starts a process that is ready; removes its code if that does not load.
+fn complete(
+    exec: &TaskExec,
+    ready: Result<Guest, CreateError>,
+    io: Io,
+    execution: Option<Execution>,
+) -> Result<Started, CreateError> {
+    let process = match (ready, execution) {
+        (Err(CreateError::Sandbox(error)), Some(execution)) => {
+            execution.discard_if_refused(&error);
+            return Err(error.into());
+        }
+        (ready, execution) => {
+            if let Some(execution) = execution {
+                // Fails only for a second start, which the state machine refuses.
+                let _ = exec.execution.set(execution);
+            }
+            ready?
+        }
+    };
+    run(&process, io)
+}
+
 /// Forks the process, and sends its setup request.
 fn set_up(
     host: &Host,
     task: &Task,
     exec: &TaskExec,
-    workload: Workload,
-) -> Result<(Pending, Io), CreateError> {
+    (workload, execution): (Workload, Option<Execution>),
+) -> Result<(Pending, Io, Option<Execution>), CreateError> {
     let Body::Guest(body) = &task.body else {
         return Err(CreateError::Panicked(
             "the container runs no guest".to_owned(),
@@ -149,7 +193,9 @@ fn set_up(
         Workload::Guest(guest) => {
             let process = plan_of(host, body, exec, plan::WorkloadKind::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
-            let code = Code::Module;
+            let code = execution
+                .as_ref()
+                .map_or(Ok(Code::Module), Execution::code)?;
             let zygote = host.zygotes.of(code.engine());
             let workload = GuestProgram::new(&guest, code, wasi)?;
             guest_sandbox::exec(
@@ -184,7 +230,7 @@ fn set_up(
             guest_sandbox::exec_native(host.zygotes.main(), &body.process, wanted, join)?
         }
     };
-    Ok((pending, io))
+    Ok((pending, io, execution))
 }
 
 /// Names OOM as the cause if the kernel killed the process for lack of memory before it was ready.

@@ -20,6 +20,7 @@ use shim_protocol::FileError;
 use shim_protocol::host::{HostFiles, Retired};
 use shim_protocol::record::Records;
 
+use crate::artifact::Artifacts;
 use crate::error::TaskError;
 use crate::lookup::Lookups;
 use crate::task::Task;
@@ -56,6 +57,8 @@ pub(crate) struct Host {
     pub(crate) lookups: Lookups,
     /// Fork native containers and zygotes.
     pub(crate) forkers: Arc<Forkers>,
+    /// Compiled guests, and their compilations.
+    pub(crate) artifacts: Arc<Artifacts>,
     /// Fork guests.
     pub(crate) zygotes: Zygotes,
     /// The node's cgroup hierarchies.
@@ -127,9 +130,15 @@ impl Host {
     /// Waits until this host can end, and removes its socket.
     pub(crate) async fn until_unneeded(self: &Arc<Self>) {
         let mut count = self.tasks.count();
+        let mut jobs = self.artifacts.jobs().count();
         loop {
-            // Fails only if the sender is gone, and this host owns it.
+            // These fail only if the sender is gone, and this host owns it.
             let _ = count.wait_for(|count| *count == 0).await;
+            // A container that has ended leaves its compilation to later ones.
+            let _ = jobs.wait_for(|jobs| *jobs == 0).await;
+            if *count.borrow_and_update() != 0 {
+                continue;
+            }
             if self.tasks.is_closed() {
                 // The response to the last request is still to be sent.
                 tokio::time::sleep(SHUTDOWN_DELAY).await;

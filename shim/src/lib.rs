@@ -13,6 +13,7 @@
 //! | `options` | request, bundle and pod → runtime options |
 //! | `create` | bundle → container; the path to the first guest instruction starts here |
 //! | `workload` | command line, image and files → guest or Linux program |
+//! | `artifact` | guest and settings → the code that it runs, compiled if need be |
 //! | `lookup` | entrypoint and files → file, by a separate process with a time limit |
 //! | `streams`, `mounted` | standard streams and root, handed to the crate that makes the process |
 //! | `wasi` | command line → WASI context |
@@ -47,6 +48,7 @@ mod bundle;
 mod options;
 mod create;
 mod workload;
+mod artifact;
 mod lookup;
 mod streams;
 mod mounted;

@@ -6,7 +6,7 @@ use guest_sandbox::lookup::Reopened;
 use guest_sandbox::{Refusal, SandboxError, WireFd, Workload};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Code, Engine, NotRunnable, Wasm, WasmCode};
+use crate::engine::{Code, Engine, NotRunnable, Wasm, WasmCode, Wasmtime};
 use crate::error::CreateError;
 use crate::outcome::Outcome;
 use crate::text::presentable;
@@ -32,6 +32,8 @@ enum Source {
     File(Reopened, Form),
     /// A folder with WasmEdge's compiled code.
     WasmEdge(WireFd),
+    /// Wasmtime's compiled code.
+    Wasmtime(WireFd),
 }
 
 /// A guest that its engine has loaded, with its name for messages.
@@ -42,6 +44,7 @@ pub(crate) struct Ready {
 
 enum Prepared {
     Wasm(<Wasm as Engine>::Prepared),
+    Wasmtime(<Wasmtime as Engine>::Prepared),
 }
 
 impl GuestProgram {
@@ -56,6 +59,7 @@ impl GuestProgram {
     ) -> Result<Self, CreateError> {
         let source = match (code, &guest.bytes) {
             (Code::WasmEdge { folder }, _) => Source::WasmEdge(folder),
+            (Code::Wasmtime { file }, _) => Source::Wasmtime(file),
             (Code::Module, Bytes::Memory(file)) => {
                 let file = file.try_clone().map_err(CreateError::Descriptors)?;
                 Source::Memory(WireFd::new(file), guest.form)
@@ -103,6 +107,7 @@ impl Workload for GuestProgram {
         let Ready { prepared, origin } = ready;
         match prepared {
             Prepared::Wasm(prepared) => run::<Wasm>(prepared, &origin),
+            Prepared::Wasmtime(prepared) => run::<Wasmtime>(prepared, &origin),
         }
     }
 }
@@ -115,6 +120,10 @@ fn load(source: Source, function: &str, wasi: &WasiContext) -> Result<Prepared, 
             WasmCode::Module(module(&file.into_file().map_err(unreadable)?, form)?)
         }
         Source::WasmEdge(folder) => WasmCode::Compiled(folder.into_inner()),
+        Source::Wasmtime(file) => {
+            let prepared = Wasmtime::prepare(file.into_inner(), function, wasi);
+            return prepared.map(Prepared::Wasmtime);
+        }
     };
     Wasm::prepare(code, function, wasi).map(Prepared::Wasm)
 }

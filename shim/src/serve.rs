@@ -7,15 +7,17 @@
 use std::io::Write as _;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use container_cgroup::Hierarchies;
 use containerd_shim_protos::sandbox_async::create_sandbox;
 use containerd_shim_protos::shim_async::create_task;
 use containerd_shim_protos::ttrpc::r#async::Server;
 use containerd_shim_protos::ttrpc::r#async::transport::Listener;
+use guest_compiler::{Compiler, Programs};
 use guest_sandbox::plan::KernelFeatures;
 use guest_sandbox::seccomp::FilterCache;
 use host_reports::events::Events;
@@ -23,11 +25,12 @@ use host_reports::logs::{self, Identity, Logs};
 use process_forker::Forkers;
 use runtime_options::LogLevel;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use shim_protocol::host::{HostArguments, HostFiles, READY, SOCKET_FD};
+use shim_protocol::host::{HostArguments, HostFiles, LOADER, READY, SOCKET_FD};
 use shim_protocol::record::Records;
 use tokio::runtime::Handle;
 use tracing::level_filters::LevelFilter;
 
+use crate::artifact::Artifacts;
 use crate::engine::{Engine as _, Wasm};
 use crate::host::Host;
 use crate::host::tasks::Tasks;
@@ -148,6 +151,8 @@ async fn host(
         &std::env::var(TTRPC_ADDRESS).unwrap_or_default(),
         &Handle::current(),
     );
+    let hierarchies = Hierarchies::find()?;
+    let artifacts = artifacts(&launcher, &forkers, &hierarchies)?;
     let host = Arc::new(Host {
         records: Records::new(&address),
         containerd: Containerd::new(address, namespace.clone()),
@@ -156,7 +161,8 @@ async fn host(
         logs,
         forkers,
         zygotes,
-        hierarchies: Hierarchies::find()?,
+        artifacts: Arc::new(artifacts),
+        hierarchies,
         kernel_features: KernelFeatures::read(),
         filters: FilterCache::new()
             .context("make the system call filter that every guest is under")?,
@@ -181,6 +187,21 @@ async fn host(
     host.until_unneeded().await;
     tracing::info!("the host ends: it has no container and expects none");
     Ok(())
+}
+
+/// Describes the artifacts of the bundle that `launcher` is in.
+fn artifacts(
+    launcher: &Path,
+    forkers: &Arc<Forkers>,
+    hierarchies: &Hierarchies,
+) -> Result<Artifacts> {
+    let root = launcher.parent().and_then(Path::parent);
+    let programs = root.and_then(|root| Programs::of_bundle(&root.join("lib").join(LOADER)));
+    let (Some(root), Some(programs)) = (root, programs) else {
+        bail!("{} is in no runtime bundle", launcher.display());
+    };
+    let compiler = Compiler::new(Arc::clone(forkers), hierarchies.clone(), programs);
+    Ok(Artifacts::new(root.to_owned(), compiler))
 }
 
 /// Reports to the launcher that this host serves, and closes standard error. Until then the
@@ -215,9 +236,9 @@ fn server(listener: UnixListener, host: &Arc<Host>) -> Result<Server> {
         .register_service(sandboxes))
 }
 
-/// Replaces the main zygote, if it was lost, before the next request needs it. If none can be started, the host
-/// drains: it creates no more containers. Its running guests are children of the host itself and go
-/// on.
+/// Replaces the main zygote, if it was lost, before the next request needs it. If none can be
+/// started, the host drains: it creates no more containers. Its running guests are children of the
+/// host itself and go on.
 async fn watch_zygote(host: Arc<Host>) {
     loop {
         let asked = Arc::clone(&host);

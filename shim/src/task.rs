@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use container_cgroup::Cgroup;
 use native_container::{Container as Native, Processes};
@@ -12,6 +12,7 @@ use pod_sandbox::Pod;
 use runtime_options::RuntimeOptions;
 use tokio::sync::{RwLock, Semaphore};
 
+use crate::artifact::{Execution, Policy};
 use crate::bundle::Bundle;
 use crate::error::TaskError;
 use crate::process::Process;
@@ -87,6 +88,10 @@ pub(crate) struct GuestBody {
     pub(crate) process: guest_sandbox::Guest,
     /// The program that it runs.
     pub(crate) guest: GuestModule,
+    /// The code that its first process runs.
+    pub(crate) execution: Execution,
+    /// What decides the code of further guests in it.
+    pub(crate) policy: Policy,
     /// The digest of the file of the last guest that Exec ran: a probe runs the same again and
     /// again.
     pub(crate) last_exec: Mutex<Option<FileDigest>>,
@@ -100,6 +105,8 @@ pub(crate) struct TaskExec {
     pub(crate) process: Arc<Process>,
     /// The program that it is to run.
     pub(crate) spec: ProcessSpec,
+    /// The code of a guest that was started.
+    pub(crate) execution: OnceLock<Execution>,
 }
 
 impl Task {

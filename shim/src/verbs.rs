@@ -2,7 +2,7 @@
 //! publishes the event.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use container_io::Streams;
 use containerd_shim_protos::api::{
@@ -89,7 +89,15 @@ pub(crate) async fn create(
             guest: task.guest().map(|guest| guest.digest.to_oci()),
         },
     );
-    tracing::info!(container = task.id, pid, "created");
+    if let Body::Guest(body) = &task.body {
+        let (engine, tier) = (body.execution.engine(), body.execution.tier());
+        tracing::info!(container = task.id, pid, %engine, tier, "created");
+        if let Some(why) = body.execution.needs_attention() {
+            tracing::warn!(container = task.id, "the guest is interpreted: {why}");
+        }
+    } else {
+        tracing::info!(container = task.id, pid, "created");
+    }
     let CreateTaskRequest {
         id: container_id,
         bundle,
@@ -315,7 +323,12 @@ pub(crate) async fn exec(
         request.terminal,
     );
     let process = Arc::new(Process::new(&request.id, &request.exec_id, streams));
-    task.add_exec(TaskExec { process, spec })?;
+    let execution = OnceLock::new();
+    task.add_exec(TaskExec {
+        process,
+        spec,
+        execution,
+    })?;
     host.events.send(&TaskExecAdded {
         container_id: request.id,
         exec_id: request.exec_id,

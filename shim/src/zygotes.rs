@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use process_forker::{Failure, Forkers, Zygote};
 
-use crate::engine::{Engine as _, EngineName, Wasm};
+use crate::engine::{Engine as _, EngineName, Wasm, Wasmtime};
 
 /// The zygotes of a host.
 #[derive(Debug)]
 pub(crate) struct Zygotes {
     wasmedge: Arc<Zygote>,
+    wasmtime: Arc<Zygote>,
 }
 
 impl Zygotes {
@@ -21,6 +22,7 @@ impl Zygotes {
         let zygote = |prepare| Arc::new(Zygote::new(Arc::clone(forkers), prepare));
         Self {
             wasmedge: zygote(prepare_wasmedge),
+            wasmtime: zygote(prepare_wasmtime),
         }
     }
 
@@ -28,6 +30,7 @@ impl Zygotes {
     pub(crate) fn of(&self, engine: EngineName) -> &Arc<Zygote> {
         match engine {
             EngineName::WasmEdge => &self.wasmedge,
+            EngineName::Wasmtime => &self.wasmtime,
         }
     }
 
@@ -40,5 +43,11 @@ impl Zygotes {
 /// Prepares WasmEdge's zygote: it holds the engine, and nothing of the node's files.
 fn prepare_wasmedge() -> Result<(), Failure> {
     Wasm::warm();
+    guest_sandbox::enter_empty_root()
+}
+
+/// Prepares Wasmtime's zygote: it has none of WasmEdge's state.
+fn prepare_wasmtime() -> Result<(), Failure> {
+    Wasmtime::warm();
     guest_sandbox::enter_empty_root()
 }

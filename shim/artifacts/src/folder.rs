@@ -88,6 +88,13 @@ impl Folder {
         Ok(bytes)
     }
 
+    /// Makes a file without a name in the folder.
+    pub(crate) fn nameless(&self) -> io::Result<File> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.0, ".", flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(File::from(file))
+    }
+
     /// Makes a file for writing, and fails if the name exists.
     pub(crate) fn make_file(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -1,5 +1,6 @@
 //! The store: look-ups, locks, remembered failures, usage.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -163,6 +164,16 @@ impl Store {
     /// Makes a folder for the result of a compile.
     pub fn draft(&self, lock: &KeyLock, space: DraftSpace) -> Result<Draft, StoreError> {
         Draft::new(lock.key, space)
+    }
+
+    /// Makes a file without a name, for the bytes of a module that a later compile needs. It is
+    /// gone with its last descriptor.
+    pub fn scratch(&self) -> Result<File, StoreError> {
+        let folders = self.folders()?;
+        folders
+            .drafts
+            .nameless()
+            .step(|| "make a file for a copy of the module")
     }
 
     /// Returns the open folders. If an administrator removed them, they are made again.

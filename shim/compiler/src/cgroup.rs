@@ -1,9 +1,11 @@
 //! The cgroup of a helper.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use container_cgroup::{Cgroup, CgroupError, Hierarchies, JoinMethod, Version};
 use oci_spec::runtime::{
@@ -23,6 +25,9 @@ const FOLDER: &str = "wasmedge-runtime";
 /// The slice of all helpers' scopes, with the systemd driver.
 const SLICE: &str = "system.slice";
 
+/// The age from which an empty cgroup of a host in another pid namespace is taken to be left.
+const FOREIGN_AGE: Duration = Duration::from_hours(1);
+
 /// Numbers the helpers of this process.
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -39,6 +44,7 @@ impl HelperCgroup {
     ) -> Result<Self, CgroupError> {
         sweep(hierarchies, driver);
         let name = Name {
+            namespace: own_namespace(),
             host: std::process::id(),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
         };
@@ -134,9 +140,17 @@ fn weights() -> [(&'static str, LinuxResources); 3] {
     ]
 }
 
+/// Returns the number of this process's pid namespace; 0 if it is not known.
+fn own_namespace() -> u64 {
+    fs::metadata("/proc/self/ns/pid").map_or(0, |facts| facts.ino())
+}
+
 /// The name of a helper's cgroup.
 #[derive(Debug, PartialEq, Eq)]
 struct Name {
+    /// The pid namespace of the process that made it: hosts of nodes in containers share a cgroup
+    /// file system.
+    namespace: u64,
     /// The process that made it.
     host: u32,
     number: u64,
@@ -145,10 +159,16 @@ struct Name {
 impl Name {
     /// Returns the path for the driver.
     fn path(&self, driver: CgroupDriver) -> String {
-        let Self { host, number } = self;
+        let Self {
+            namespace,
+            host,
+            number,
+        } = self;
         match driver {
-            CgroupDriver::Cgroupfs => format!("/{FOLDER}/compile-{host}-{number}"),
-            CgroupDriver::Systemd => format!("{SLICE}:wasmedge-compile:{host}-{number}"),
+            CgroupDriver::Cgroupfs => format!("/{FOLDER}/compile-{namespace}-{host}-{number}"),
+            CgroupDriver::Systemd => {
+                format!("{SLICE}:wasmedge-compile:{namespace}-{host}-{number}")
+            }
         }
     }
 
@@ -156,8 +176,10 @@ impl Name {
     fn parse(folder: &str) -> Option<Self> {
         let rest = folder.strip_prefix("wasmedge-").unwrap_or(folder);
         let rest = rest.strip_suffix(".scope").unwrap_or(rest);
-        let (host, number) = rest.strip_prefix("compile-")?.split_once('-')?;
+        let (namespace, rest) = rest.strip_prefix("compile-")?.split_once('-')?;
+        let (host, number) = rest.split_once('-')?;
         Some(Self {
+            namespace: namespace.parse().ok()?,
             host: host.parse().ok()?,
             number: number.parse().ok()?,
         })
@@ -174,7 +196,11 @@ fn sweep(hierarchies: &Hierarchies, driver: CgroupDriver) {
         CgroupDriver::Systemd => &SYSTEMD,
     };
     once.call_once(|| {
-        let own = Name { host: 0, number: 0 };
+        let own = Name {
+            namespace: 0,
+            host: 0,
+            number: 0,
+        };
         let Ok(cgroup) = Cgroup::open(hierarchies, driver, &own.path(driver)) else {
             return;
         };
@@ -188,8 +214,18 @@ fn sweep(hierarchies: &Hierarchies, driver: CgroupDriver) {
 
 fn sweep_below(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let left = entry.file_name().to_str().and_then(Name::parse);
-        if left.is_some_and(|name| !Path::new("/proc").join(name.host.to_string()).exists()) {
+        let name = entry.file_name().to_str().and_then(Name::parse);
+        let is_left = name.is_some_and(|name| {
+            if name.namespace == own_namespace() {
+                !Path::new("/proc").join(name.host.to_string()).exists()
+            } else {
+                // That host cannot be seen from here. Its cgroups are empty for a moment only.
+                let age = entry.metadata().and_then(|facts| facts.modified()).ok();
+                age.and_then(|time| time.elapsed().ok())
+                    .is_some_and(|age| age > FOREIGN_AGE)
+            }
+        });
+        if is_left {
             // One that is not empty is another's after all, and stays.
             let removed = fs::remove_dir(entry.path());
             tracing::debug!(cgroup = %entry.path().display(), ?removed, "found a left cgroup");
@@ -203,12 +239,18 @@ mod tests {
 
     #[test]
     fn left_cgroup_is_known_by_the_host_in_its_name() {
-        let name = |host, number| Some(Name { host, number });
+        let name = |namespace, host, number| {
+            Some(Name {
+                namespace,
+                host,
+                number,
+            })
+        };
         for (folder, expected) in [
-            ("compile-12-3", name(12, 3)),
-            ("wasmedge-compile-12-3.scope", name(12, 3)),
-            ("compile-12", None),
-            ("compile-x-3", None),
+            ("compile-7-12-3", name(7, 12, 3)),
+            ("wasmedge-compile-7-12-3.scope", name(7, 12, 3)),
+            ("compile-12-3", None),
+            ("compile-7-x-3", None),
             ("cron.service", None),
         ] {
             assert_eq!(Name::parse(folder), expected, "{folder}");
@@ -218,9 +260,11 @@ mod tests {
     #[test]
     fn cgroup_of_a_killed_host_is_removed_and_those_of_others_stay() {
         let folder = tempfile::tempdir().unwrap();
-        let own = format!("compile-{}-0", std::process::id());
+        let namespace = own_namespace();
+        let own = format!("compile-{namespace}-{}-0", std::process::id());
         // The kernel's numbers are below 2^22.
-        for name in ["compile-4194305-0", &own, "kubepods"] {
+        let left = format!("compile-{namespace}-4194305-0");
+        for name in [&left, &own, "compile-1-4194305-0", "kubepods"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
         sweep_below(folder.path());
@@ -229,6 +273,6 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         left.sort();
-        assert_eq!(left, [own.as_str(), "kubepods"]);
+        assert_eq!(left, ["compile-1-4194305-0", own.as_str(), "kubepods"]);
     }
 }

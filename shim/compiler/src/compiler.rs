@@ -1,28 +1,27 @@
 //! The start of a helper.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use container_cgroup::{Hierarchies, JoinMethod};
 use process_forker::{Failure, Forkers, SpawnRequest, Step as _, WireFd};
-use rustix::fs::{Gid, OFlags, Uid, fchown, fcntl_setfl};
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::cgroup::HelperCgroup;
 use crate::compiling::{Compiling, Helper};
-use crate::protocol::{Job, Launch, Message, NOBODY};
+use crate::protocol::{Job, Launch, Message};
 use crate::{CompileError, CompileRequest, Programs, launch};
 
 /// How long a new process may take to read its requests.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much private memory the helper may reserve, in relation to what it may use.
 const DATA_FACTOR: u64 = 2;
-/// What the kernel's killer takes first when the node has no memory left (proc_pid_oom_score_adj(5)).
+/// What the kernel kills first when the node has no memory left (proc_pid_oom_score_adj(5)).
 const OOM_SCORE_ADJ: &str = "900";
 /// The namespaces that a helper has of its own.
 const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
@@ -79,7 +78,7 @@ impl Compiler {
             sha256,
             max_module_bytes,
             copy_to: copy_to.map(WireFd::new),
-            draft: WireFd::new(given_away(&draft).map_err(failed)?),
+            draft: WireFd::new(draft),
         };
         let (output, theirs) = output().step(|| "make a pipe").map_err(failed)?;
         let cgroup = HelperCgroup::make(&self.hierarchies, cgroup_driver, limits.memory)
@@ -143,21 +142,6 @@ impl Compiler {
             .map_err(failed)?;
         Ok((helper, files))
     }
-}
-
-/// Gives a folder to the helper's user, and returns it as a mount that is attached nowhere: no path
-/// leads out of it.
-fn given_away(draft: &OwnedFd) -> Result<OwnedFd, Failure> {
-    fchown(
-        draft,
-        Some(Uid::from_raw(NOBODY)),
-        Some(Gid::from_raw(NOBODY)),
-    )
-    .step(|| "give the draft to the compile helper's user")?;
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(draft.as_fd(), "", clone).step(|| "clone the mount of the draft")
 }
 
 /// Makes the pipe for what the helper prints. It loses what does not fit: nothing reads it before

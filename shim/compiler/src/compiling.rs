@@ -210,7 +210,7 @@ impl Helper {
         while replies.len() < MAX_REPLIES {
             match Message::receive(&self.control, MAX_REPLY).and_then(Message::value) {
                 Ok(reply) => replies.push(reply),
-                // The end, or no message: the end of the process says what happened.
+                // The end, or no message: the end of the process shows what happened.
                 Err(_) => break,
             }
         }

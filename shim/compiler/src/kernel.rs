@@ -53,12 +53,13 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Reaped> {
     #[expect(unsafe_code, reason = "the kernel has filled the structure")]
     // SAFETY: as above.
     let usage = unsafe { usage.assume_init() };
-    #[expect(unsafe_code, reason = "the fields of a siginfo are a union")]
-    // SAFETY: waitid fills the fields of SIGCHLD, or leaves zeros.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    if pid == 0 {
+    // Without a child that has ended, the kernel leaves zeros.
+    if info.si_signo == 0 {
         return Err(io::ErrorKind::WouldBlock.into());
     }
+    #[expect(unsafe_code, reason = "the fields of a siginfo are a union")]
+    // SAFETY: waitid has filled the fields of SIGCHLD.
+    let status = unsafe { info.si_status() };
     let end = match info.si_code {
         libc::CLD_EXITED => End::Exited(status),
         _ => End::Signalled(status),

@@ -12,7 +12,7 @@ pub use process_forker::{Failure, Step, WireFd, exit};
 pub const ARTIFACT: &str = "artifact";
 
 /// User and group of the helper, which own nothing on a node.
-pub const NOBODY: u32 = 65534;
+pub const HELPER_USER: u32 = 65534;
 
 /// The exit code of a helper that has used its processor time.
 pub const EXIT_CPU_TIME: u8 = 90;

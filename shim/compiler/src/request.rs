@@ -19,7 +19,9 @@ pub struct CompileRequest {
     /// The build of the runtime whose guests load the code. Wasmtime's code has it in it, and is
     /// loaded by no other build; WasmEdge's has not.
     pub build: String,
-    /// The module: a regular file, open for reading, which is read from its beginning.
+    /// The module: a regular file, open for reading or as a path alone (`O_PATH`). The helper opens
+    /// the latter, so a file system that does not answer stalls nothing but the helper. It is read
+    /// from its beginning.
     pub module: OwnedFd,
     /// The form of the module's bytes.
     pub form: Form,
@@ -32,7 +34,8 @@ pub struct CompileRequest {
     /// A file, open for writing, that gets the bytes of the module's file. They are the right ones
     /// only if a later request for the same SHA-256 accepts them.
     pub copy_to: Option<OwnedFd>,
-    /// The folder for the compiled code, open for reading. It is given to the helper's user.
+    /// The folder for the compiled code: a mount that is attached nowhere, and that belongs to the
+    /// [user of helpers](crate::protocol::HELPER_USER).
     pub draft: OwnedFd,
     /// The limits.
     pub limits: Limits,

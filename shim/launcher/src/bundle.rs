@@ -20,16 +20,11 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
     fsconfig_set_flag, fsmount, fsopen,
 };
-use shim_protocol::host::{HostArguments, READY, SOCKET_FD};
+use shim_protocol::host::{HostArguments, LOADER, READY, SOCKET_FD};
 
 /// The environment variables that a host needs from containerd. No others are passed on, least of
 /// all `LD_*`.
 const ENVIRONMENT: &[&str] = &["TTRPC_ADDRESS", "PATH"];
-
-#[cfg(target_arch = "x86_64")]
-const LOADER: &str = "ld-linux-x86-64.so.2";
-#[cfg(target_arch = "aarch64")]
-const LOADER: &str = "ld-linux-aarch64.so.1";
 
 /// How long a host may take to become ready: a large engine on a slow disk, on a node that is
 /// starting hundreds of pods.

@@ -7,6 +7,8 @@ use super::NotRunnable;
 use crate::text::presentable_name;
 use crate::workload::START;
 
+/// The function that a WASI reactor exports in place of `_start`.
+const INITIALIZE: &str = "_initialize";
 /// Maximum number of names in a message.
 const MAX_SHOWN: usize = 8;
 
@@ -29,6 +31,23 @@ impl Shape {
         Self::read(module).map_err(|error| NotRunnable::Invalid {
             reason: error.to_string(),
         })
+    }
+
+    /// Creates the shape of a compiled module from its imports, as (module, name), and its exported
+    /// functions with the number of their parameters.
+    pub(crate) fn of_parts<'a>(
+        imports: impl Iterator<Item = (&'a str, &'a str)>,
+        functions: impl Iterator<Item = (&'a str, usize)>,
+    ) -> Self {
+        Self {
+            imports: imports
+                .map(|(module, name)| (module.to_owned(), name.to_owned()))
+                .collect(),
+            functions: functions
+                .map(|(name, parameters)| (name.to_owned(), parameters))
+                .collect(),
+            has_start: false,
+        }
     }
 
     fn read(module: &[u8]) -> wasmparser::Result<Self> {
@@ -96,20 +115,35 @@ impl Shape {
         &self,
         exists: impl Fn(&str, &str) -> bool,
     ) -> Result<(), NotRunnable> {
-        let unknown = self
+        match self.imports_without(exists) {
+            None => Ok(()),
+            Some(imports) => Err(NotRunnable::UnknownImport { imports }),
+        }
+    }
+
+    /// Refuses imports that only WasmEdge provides; `exists` is called with module and name.
+    ///
+    /// # Errors
+    /// If an import does not exist.
+    pub(crate) fn check_sockets(
+        &self,
+        exists: impl Fn(&str, &str) -> bool,
+    ) -> Result<(), NotRunnable> {
+        match self.imports_without(exists) {
+            None => Ok(()),
+            Some(imports) => Err(NotRunnable::Sockets { imports }),
+        }
+    }
+
+    /// Returns the list of the imports that do not exist, for a message.
+    fn imports_without(&self, exists: impl Fn(&str, &str) -> bool) -> Option<String> {
+        let missing: Vec<String> = self
             .imports
             .iter()
-            .filter(|(module, name)| !exists(module, name));
-        let unknown: Vec<String> = unknown
+            .filter(|(module, name)| !exists(module, name))
             .map(|(module, name)| format!("{module}.{name}"))
             .collect();
-        if unknown.is_empty() {
-            Ok(())
-        } else {
-            Err(NotRunnable::UnknownImport {
-                imports: listed(&unknown),
-            })
-        }
+        (!missing.is_empty()).then(|| listed(&missing))
     }
 
     /// Refuses an entry function that is missing or cannot be called.
@@ -148,10 +182,17 @@ impl Shape {
         self.has_start
     }
 
+    /// Returns the functions to call for the entry function, in this order.
+    pub(crate) fn calls(&self, function: &str) -> Vec<String> {
+        let initialize = (self.is_reactor() && function != INITIALIZE).then_some(INITIALIZE);
+        let calls = initialize.into_iter().chain([function]);
+        calls.map(str::to_owned).collect()
+    }
+
     /// Returns whether `_initialize` must be called before any other function (WASI reactor).
-    pub(crate) fn is_reactor(&self) -> bool {
+    fn is_reactor(&self) -> bool {
         let exports = |wanted: &str| self.functions.iter().any(|(name, _)| name == wanted);
-        exports("_initialize") && !exports(START)
+        exports(INITIALIZE) && !exports(START)
     }
 }
 
@@ -217,7 +258,8 @@ mod tests {
     fn library_and_wrong_name_get_different_hints() {
         let shape =
             shape(r#"(module (func (export "_initialize")) (func (export "add") (param i32)))"#);
-        assert!(shape.is_reactor());
+        assert_eq!(shape.calls("add"), ["_initialize", "add"]);
+        assert_eq!(shape.calls("_initialize"), ["_initialize"]);
         let text = |function: &str| shape.check_function(function).unwrap_err().to_string();
         assert!(
             text("_start").contains("it is a library")

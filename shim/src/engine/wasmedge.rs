@@ -151,17 +151,12 @@ impl Engine for WasmEdge {
                 (config, module, shape, CodeKind::Compiled)
             }
         };
-        let initialize =
-            (shape.is_reactor() && function != "_initialize").then(|| "_initialize".to_owned());
         Ok(PreparedGuest {
             config,
             module,
             wasi,
             kind,
-            calls: initialize
-                .into_iter()
-                .chain([function.to_owned()])
-                .collect(),
+            calls: shape.calls(function),
         })
     }
 

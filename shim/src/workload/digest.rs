@@ -26,6 +26,11 @@ const OVERLAY: i64 = 0x794c_7630;
 pub(crate) struct Digest([u8; BYTES]);
 
 impl Digest {
+    /// Returns its bytes.
+    pub(crate) fn bytes(self) -> [u8; BYTES] {
+        self.0
+    }
+
     /// Returns the digest of `bytes`.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())

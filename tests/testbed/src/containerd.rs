@@ -96,6 +96,8 @@ impl Containerd {
         fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         isolated.mount_memory(&folder)?;
         isolated.mount_memory(Path::new("/run/containerd"))?;
+        // Compiled guests are those of this containerd alone.
+        isolated.mount_memory(Path::new("/var/lib/wasmedge-runtime"))?;
         let file = run.folder().join(format!("{}.toml", install.name));
         fs::write(&file, config::text(install.schema()?, &folder, cri))
             .with_context(|| format!("write {}", file.display()))?;

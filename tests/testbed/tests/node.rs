@@ -2,15 +2,15 @@
 //! containerd.
 //!
 //! `cargo xtask test --class node` prepares the artifacts and passes their paths; without that,
-//! every test is reported as ignored, with the reason. One file for each theme: [`run`], [`files`],
-//! [`spec`], [`spec_limits`], [`images`], [`same_config`], [`refusals`], [`settings`], [`lookups`],
-//! [`life`], [`pod`], [`shim`]; the Task service in [`exec`], [`exec_attacks`], [`verbs`],
-//! [`races`], [`signals`], [`terminal`]; [`processes`], and their loss or lack of resources in
-//! [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`], with [`volumes`], after
-//! the loss of a part in [`pod_faults`], with user namespaces in [`pod_users`], debugged in
-//! [`debug`], with guests that exceed memory in [`memory`], with separate hosts in [`grouping`];
-//! restarts of more containerds in [`versions`]; many containers in [`endurance`]; and the test
-//! environment itself in [`isolation`].
+//! every test is reported as ignored, with the reason. One file for each theme: [`run`],
+//! [`artifacts`], [`files`], [`spec`], [`spec_limits`], [`images`], [`same_config`], [`refusals`],
+//! [`settings`], [`lookups`], [`life`], [`pod`], [`shim`]; the Task service in [`exec`],
+//! [`exec_attacks`], [`verbs`], [`races`], [`signals`], [`terminal`]; [`processes`], and their loss
+//! or lack of resources in [`faults`], [`descriptors`] and [`launcher`]; pods of CRI in [`pods`],
+//! with [`volumes`], after the loss of a part in [`pod_faults`], with user namespaces in
+//! [`pod_users`], debugged in [`debug`], with guests that exceed memory in [`memory`], with
+//! separate hosts in [`grouping`]; restarts of more containerds in [`versions`]; many containers in
+//! [`endurance`]; and the test environment itself in [`isolation`].
 //!
 //! Tests use `ctr`, and containerd's services ([`grpc`]: [`tasks`], [`cri`]) for requests that
 //! `ctr` cannot send or replies that it does not show. They inspect processes, mounts and cgroups
@@ -41,6 +41,8 @@ mod events;
 mod pods_fixture;
 #[path = "node/run.rs"]
 mod run;
+#[path = "node/artifacts.rs"]
+mod artifacts;
 #[path = "node/files.rs"]
 mod files;
 #[path = "node/spec.rs"]
@@ -116,6 +118,7 @@ const THREADS: usize = 4;
 const THEMES: &[&[Test]] = &[
     isolation::TESTS,
     run::TESTS,
+    artifacts::TESTS,
     files::TESTS,
     spec::TESTS,
     spec_limits::TESTS,

@@ -144,9 +144,11 @@ fn is_there(tree: &Tree, word: &str) -> bool {
         && word.matches('_').count() >= UNDERSCORES_IN_A_TEST
         && !word.contains(char::is_uppercase)
     {
+        // A program without a harness has the names of its tests in a table.
+        let (function, in_table) = (format!("fn {word}("), format!("\"{word}\""));
         return tree
             .sources()
-            .any(|(_, text)| text.contains(&format!("fn {word}(")));
+            .any(|(_, text)| text.contains(&function) || text.contains(&in_table));
     }
     match word.split_once('/') {
         Some((top, _)) if !top.is_empty() && only("_-./") && tree.has(top) => tree.has(word),

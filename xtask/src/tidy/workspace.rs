@@ -368,6 +368,11 @@ const ARROWS: &[Arrow] = &[
         kind: Kind::Normal,
     },
     Arrow {
+        from: "wasmedge-host",
+        to: "wasmtime-engine",
+        kind: Kind::Dev,
+    },
+    Arrow {
         from: "wasmtime-engine",
         to: "failures",
         kind: Kind::Normal,

@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
-use guest_compiler::protocol::{Failure, NOBODY, Step as _};
+use guest_compiler::protocol::{Failure, HELPER_USER, Step as _};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount,
@@ -54,7 +54,7 @@ fn drop_privileges() -> Result<(), Failure> {
         remove_capability_from_bounding_set(one(number))
             .step(|| format!("drop capability {number} from the bounding set"))?;
     }
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    let (user, group) = (Uid::from_raw(HELPER_USER), Gid::from_raw(HELPER_USER));
     set_thread_groups(&[]).step(|| "leave all groups")?;
     set_thread_res_gid(group, group, group).step(|| "change the group")?;
     set_thread_res_uid(user, user, user).step(|| "change the user")?;

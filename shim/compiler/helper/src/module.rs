@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
 use guest_compiler::Form;
 use guest_compiler::protocol::Step as _;
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat};
 use sha2::{Digest as _, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 
@@ -21,6 +22,21 @@ const CHUNK: usize = 1 << 20;
 const ELF: &[u8] = b"\x7fELF";
 /// The length of a module's header: magic number and version.
 const HEADER: usize = 8;
+
+/// Opens a module for reading if its descriptor is only a path (`O_PATH`): a file of a container,
+/// which the host does not open because the file system may never answer.
+pub(crate) fn open(file: OwnedFd) -> io::Result<OwnedFd> {
+    if !fcntl_getfl(&file)?.contains(OFlags::PATH) {
+        return Ok(file);
+    }
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    // By the descriptor: the file's path may lead to another file by now.
+    let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(rustix::fs::open(link, flags, Mode::empty())?)
+}
 
 /// A module in a file.
 #[derive(Debug)]

@@ -69,10 +69,11 @@ fn serve(compile: fn(&Wasm<'_>) -> Result<(), Refusal>) -> Result<(), Refusal> {
         copy_to,
         draft,
     } = job;
+    let file = module::open(module.into_inner()).step(|| "open the module")?;
     confine::enter(draft.into_inner())?;
     send(&Reply::Confined).step(|| "report the confinement")?;
     let module = module::Source {
-        file: module.into_inner(),
+        file,
         form,
         sha256,
         max_bytes: max_module_bytes,

@@ -6,7 +6,7 @@ use super::*;
 use crate::Tier;
 
 const LIMITS: Limits = Limits {
-    cpu: Duration::from_secs(600),
+    cpu: Duration::from_mins(10),
     memory: 2 << 30,
     output: 1 << 30,
 };

@@ -53,9 +53,8 @@ fn reply_is_received() {
     ));
     let refusal = Refusal::Guest("no such function".to_owned());
     let (length, bytes) = written(&SetupReply::Refused(refusal.clone()));
-    assert!(
-        matches!(received(length, &bytes).unwrap(), SetupReply::Refused(received) if received == refusal)
-    );
+    let received = received(length, &bytes).unwrap();
+    assert!(matches!(received, SetupReply::Refused(received) if received == refusal));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The limit of an interpreted guest's call stack, and the end of any guest that exhausts its stack.
+//! The limit of an interpreted guest's call stack, and the end of a guest that exhausts its stack.
 //!
 //! WasmEdge (0.17) has no setting for it. Its interpreter keeps values and frames of a guest in two
 //! C++ vectors, which double when they are full, so that an endless recursion takes all memory. A

@@ -21,7 +21,15 @@ const SHORTAGE_DURATION: Duration = Duration::from_millis(400);
 
 fn create_without_free_descriptors_leaves_nothing(node: &Node) -> Result<Verdict> {
     node.alone("descriptors", |alone| {
-        let stays = alone.guest(&SPIN)?.start()?;
+        // No compile helper runs while children are counted.
+        let stays = alone
+            .guest(&SPIN)?
+            .annotation("runtime.wasmedge.dev/mode", "interpreter")
+            .start()?;
+        let compiled = alone
+            .guest(&HELLO)?
+            .annotation("runtime.wasmedge.dev/compile", "wait");
+        expect(&compiled.run()?, 0, "hello from wasm\n")?;
         for template in [alone.guest(&HELLO)?, alone.native(&["args"])?] {
             each_shortage(alone, template)?;
         }

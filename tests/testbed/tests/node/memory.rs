@@ -21,6 +21,10 @@ tests![
     exec_above_memory_limit_names_oom,
 ];
 
+/// The annotation and its value with which a guest is interpreted.
+const MODE: &str = "runtime.wasmedge.dev/mode";
+const INTERPRETER: &str = "interpreter";
+
 fn guest_that_calls_itself_without_end_traps_by_its_call_stack(node: &Node) -> Result<Verdict> {
     // Without a memory limit, and with one that the bound of the stack fits into.
     for limit in [None, Some("134217728")] {
@@ -42,7 +46,12 @@ fn guest_that_calls_itself_without_end_traps_by_its_call_stack(node: &Node) -> R
 
 fn guest_above_memory_limit_is_oom_killed_at_its_start(node: &Node) -> Result<Verdict> {
     let pods = node.pods()?;
-    let pod = pods.pod(pods.default_config())?;
+    let mut config = pods.default_config();
+    // Compiled code is mapped, and fits into the limit.
+    config
+        .annotations
+        .insert(MODE.to_owned(), INTERPRETER.to_owned());
+    let pod = pods.pod(config)?;
     let limits = Resources {
         cpu_shares: 0,
         memory_limit_in_bytes: 1 << 20,
@@ -88,7 +97,10 @@ fn image_with(name: &str, first: Vec<u8>, second: Vec<u8>) -> Result<Packed> {
 fn guest_above_memory_limit_says_so_in_its_log(node: &Node) -> Result<Verdict> {
     let image =
         node.image(&RootfsImage::of_guest(&reference("large"), padded(24 << 20)).pack()?)?;
-    let container = || node.containerd.container(&image, &node.id("large"));
+    let container = || {
+        let container = node.containerd.container(&image, &node.id("large"));
+        container.annotation(MODE, INTERPRETER)
+    };
     let finished = container().run()?;
     ensure!(
         finished.code == 0,

@@ -48,7 +48,7 @@ fn act(wasm: &Wasm<'_>) -> Result<(), Refusal> {
             std::hint::black_box(0);
         },
         "wait" => loop {
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(Duration::from_mins(1));
         },
         "memory" => {
             let mut all = Vec::new();

@@ -12,7 +12,7 @@ use crate::acts;
 use crate::host::{ACT, NewJob, cgroups, nothing_is_left};
 
 /// How long a state of a process may take to come.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two looks at it.
 const INTERVAL: Duration = Duration::from_millis(10);
 
@@ -39,9 +39,10 @@ pub(crate) fn from_inside() -> Result<()> {
 fn status(pid: u32) -> Result<String> {
     until(|| {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        Ok(match status.contains("Seccomp:\t2") {
-            true => Ok(status),
-            false => Err(status),
+        Ok(if status.contains("Seccomp:\t2") {
+            Ok(status)
+        } else {
+            Err(status)
         })
     })
 }

@@ -15,12 +15,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use container_cgroup::Hierarchies;
+use guest_compiler::protocol::HELPER_USER;
 use guest_compiler::{
     ARTIFACT, Backend, CompileError, CompileRequest, Compiler, Compiling, Failed, Form, Limits,
     Outcome, Program, Programs, Tier, Usage,
 };
 use process_forker::Forkers;
 use runtime_options::CgroupDriver;
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -31,7 +34,7 @@ pub(crate) const ACT: &str = "act-as-host";
 
 /// Limits that no compilation here reaches.
 pub(crate) const LIMITS: Limits = Limits {
-    cpu: Duration::from_secs(300),
+    cpu: Duration::from_mins(5),
     memory: 1 << 30,
     output: 64 << 20,
 };
@@ -98,6 +101,13 @@ pub(crate) struct NewJob {
     pub(crate) programs: Programs,
 }
 
+/// Gives a folder to the helper's user, and returns it as a mount that is attached nowhere.
+fn given_away(folder: &Path) -> Result<OwnedFd> {
+    std::os::unix::fs::chown(folder, Some(HELPER_USER), Some(HELPER_USER))?;
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(open_tree(CWD, folder, clone)?)
+}
+
 impl NewJob {
     /// Of a module with these bytes, by WasmEdge's baseline compiler.
     pub(crate) fn of(module: &[u8]) -> Result<Self> {
@@ -132,7 +142,7 @@ impl NewJob {
             sha256: self.sha256,
             max_module_bytes: 16 << 20,
             copy_to: self.copy_to,
-            draft: File::open(draft.path())?.into(),
+            draft: given_away(draft.path())?,
             limits: self.limits,
             cgroup_driver: CgroupDriver::Cgroupfs,
         };
