@@ -187,7 +187,8 @@ pub(crate) fn cgroups(host: u32) -> Result<Vec<PathBuf>> {
         for entry in fs::read_dir(parent).into_iter().flatten() {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(&format!("compile-{host}-")) {
+            // `compile-`, the pid namespace, the host, and a number.
+            if name.starts_with("compile-") && name.split('-').nth(2) == Some(&host.to_string()) {
                 found.push(path);
             }
         }
