@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use process_forker::{Failure, Step as _};
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
-use crate::protocol::{Launch, MAX_REQUEST, Message, Reply};
+use crate::protocol::{HELPER_NAME, Launch, MAX_REQUEST, Message, Reply};
 use crate::{kernel, programs};
 
 /// The exit code of a process that did not become the helper.
@@ -37,6 +37,7 @@ pub(crate) fn run(control: OwnedFd) -> u8 {
 /// Returns only if it fails.
 fn launch(control: &OwnedFd) -> Result<std::convert::Infallible, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).step(|| "die with the host")?;
+    rustix::thread::set_name(HELPER_NAME).step(|| "name the process")?;
     let Launch {
         cgroup,
         output,

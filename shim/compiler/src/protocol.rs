@@ -11,6 +11,9 @@ pub use process_forker::{Failure, Step, WireFd, exit};
 /// The file of the compiled code, in the folder of the draft.
 pub const ARTIFACT: &str = "artifact";
 
+/// The helper's name in lists of processes.
+pub const HELPER_NAME: &std::ffi::CStr = c"wasmedge-compile";
+
 /// User and group of the helper, which own nothing on a node.
 pub const HELPER_USER: u32 = 65534;
 

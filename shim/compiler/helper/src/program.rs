@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use guest_compiler::protocol::{Job, MAX_REQUEST, Message, Reply};
+use guest_compiler::protocol::{HELPER_NAME, Job, MAX_REQUEST, Message, Reply};
 use guest_compiler::{ARTIFACT, Backend};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -56,6 +56,7 @@ pub fn run(compile: fn(&Wasm<'_>) -> Result<(), Refusal>) -> ExitCode {
 }
 
 fn serve(compile: fn(&Wasm<'_>) -> Result<(), Refusal>) -> Result<(), Refusal> {
+    rustix::thread::set_name(HELPER_NAME).step(|| "name the process")?;
     let job: Job = Message::receive(rustix::stdio::stdin(), MAX_REQUEST)
         .and_then(Message::value)
         .step(|| "receive the request")?;
