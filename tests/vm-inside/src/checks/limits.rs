@@ -1,6 +1,6 @@
 //! Limits in the kernel, what happens beyond them, statistics, and pause.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
 use serde_json::json;
 
@@ -12,6 +12,7 @@ checks![
     limits_are_set_in_the_cgroup,
     memory_beyond_the_limit_exits_137_and_is_reported_as_oom,
     guest_above_memory_limit_is_oom_killed_at_its_start,
+    guest_is_compiled_by_a_helper_with_a_cgroup_of_its_own,
     guest_that_calls_itself_without_end_traps_within_its_memory_limit,
     metrics_are_those_of_cgroup_v2,
     a_paused_guest_is_frozen_until_it_is_resumed,
@@ -19,6 +20,8 @@ checks![
 ];
 
 const SIGKILL: u32 = 9;
+/// The artifact store of a handler without an option for it.
+const ARTIFACTS: &str = "/var/lib/wasmedge-runtime/artifacts";
 
 fn limits_are_set_in_the_cgroup(fixture: &Fixture, driver: Driver) -> Result<()> {
     let limits = json!({
@@ -69,12 +72,38 @@ fn guest_above_memory_limit_is_oom_killed_at_its_start(
     fixture: &Fixture,
     driver: Driver,
 ) -> Result<()> {
-    let container = fixture.run_limited(
-        driver,
-        &["/app.wasm", "exit", "0"],
-        &json!({ "memory": { "limit": 1 << 20, "swap": 1 << 20 } }),
-    )?;
+    // Compiled code is mapped, and fits into the limit.
+    let container = fixture.run_changed(driver, &["/app.wasm", "exit", "0"], |spec| {
+        spec["annotations"]["runtime.wasmedge.dev/mode"] = json!("interpreter");
+        spec["linux"]["resources"]["memory"] = json!({ "limit": 1 << 20, "swap": 1 << 20 });
+    })?;
     ends_by_oom(fixture, &container)
+}
+
+fn guest_is_compiled_by_a_helper_with_a_cgroup_of_its_own(
+    fixture: &Fixture,
+    driver: Driver,
+) -> Result<()> {
+    // Without this the second driver would find the artifacts of the first one.
+    std::fs::remove_dir_all(ARTIFACTS).context("remove the artifact store")?;
+    for engine in ["wasmedge", "wasmtime"] {
+        let container = fixture.run_changed(driver, &["/hello.wasm"], |spec| {
+            spec["annotations"]["runtime.wasmedge.dev/compile"] = json!("wait");
+            spec["annotations"]["runtime.wasmedge.dev/engine"] = json!(engine);
+        })?;
+        let code = container.wait()?;
+        ensure!(code == 0, "exit code {code}; it printed {:?}", container.text());
+        let has_tier = || {
+            let lines = machine::journal_of(&container.id)?;
+            let text = lines.iter().map(ToString::to_string).collect::<String>();
+            Ok((text.contains("optimized") && text.contains(engine)).then_some(()))
+        };
+        wait::until("the tier in the journal", has_tier, || {
+            format!("{:?}", machine::journal_of(&container.id))
+        })?;
+        container.delete()?;
+    }
+    Ok(())
 }
 
 fn ends_by_oom(fixture: &Fixture, container: &Container<'_>) -> Result<()> {
