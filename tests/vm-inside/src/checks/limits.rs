@@ -92,7 +92,11 @@ fn guest_is_compiled_by_a_helper_with_a_cgroup_of_its_own(
             spec["annotations"]["runtime.wasmedge.dev/engine"] = json!(engine);
         })?;
         let code = container.wait()?;
-        ensure!(code == 0, "exit code {code}; it printed {:?}", container.text());
+        ensure!(
+            code == 0,
+            "exit code {code}; it printed {:?}",
+            container.text()
+        );
         let has_tier = || {
             let lines = machine::journal_of(&container.id)?;
             let text = lines.iter().map(ToString::to_string).collect::<String>();
