@@ -106,8 +106,8 @@ pub(crate) enum ArtifactError {
     /// The compilation takes longer than the start waits.
     #[error(
         "{origin} is still being compiled for wasmtime after {waited:?}, the setting compile-wait: \
-         Kubernetes tries again, and the compilation goes on meanwhile; raise compile-wait, or \
-         compile it before the first pod (spec.prewarm)"
+         Kubernetes tries again, and the compilation goes on meanwhile; to wait longer, raise \
+         compile-wait"
     )]
     StillCompiling {
         /// The guest.

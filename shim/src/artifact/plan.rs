@@ -127,8 +127,7 @@ pub(crate) enum CannotRun {
     /// Nothing is stored, and nothing may be compiled.
     #[error(
         "the module is not compiled on this node, and the setting compile=never forbids to \
-         compile it for wasmtime: set compile=tiered, compile it before (`artifacts compile`, \
-         spec.prewarm), or set engine=wasmedge"
+         compile it for wasmtime: set compile=tiered or compile=wait, or engine=wasmedge"
     )]
     NeverCompiled,
     /// The node cannot compile or store artifacts now, and the engine has no interpreter.
