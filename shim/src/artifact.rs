@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use artifact_store::{Artifact, EngineName, KeyInputs, Sha256Digest, Store, StoreError, Tier};
+use artifact_store::{Artifact, EngineName, KeyInputs, Store, StoreError, Tier};
 use guest_compiler::{Compiler, Limits};
 use guest_sandbox::{SandboxError, WireFd};
 use runtime_options::{GuestSettings, HandlerOptions, Mode, RuntimeOptions};
@@ -297,7 +297,7 @@ impl Artifacts {
         let store = self.stores.of(options).map_err(|error| chain(&error))?;
         let mut tiers = Vec::new();
         for tier in plan::tiers(engine).iter().rev() {
-            let inputs = identity.inputs(Sha256Digest::from_bytes(module.bytes()), engine, *tier);
+            let inputs = identity.inputs(module, engine, *tier);
             let found = find(&store, &inputs).map_err(|error| chain(&error))?;
             let is_last = matches!(found, Found::Artifact(_));
             tiers.push((inputs, found));

@@ -86,7 +86,7 @@ pub(crate) async fn create(
         &task.id,
         ContainerInfo {
             pod: task.pod.clone(),
-            guest: task.guest().map(|guest| guest.digest.to_oci()),
+            guest: task.guest().map(|guest| guest.digest.to_image_digest()),
         },
     );
     if let Body::Guest(body) = &task.body {

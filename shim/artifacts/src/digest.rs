@@ -56,6 +56,11 @@ impl Sha256Digest {
             .parse()
     }
 
+    /// Returns it as an image names it.
+    pub fn to_image_digest(&self) -> String {
+        format!("{OCI_PREFIX}{self}")
+    }
+
     /// Returns the bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -142,10 +147,9 @@ mod tests {
         let empty = Sha256Digest::of(b"");
         assert_eq!(empty.to_string(), EMPTY);
         assert_eq!(EMPTY.parse(), Ok(empty));
-        assert_eq!(
-            Sha256Digest::from_image_digest(&format!("sha256:{EMPTY}")),
-            Ok(empty)
-        );
+        let of_image = format!("sha256:{EMPTY}");
+        assert_eq!(empty.to_image_digest(), of_image);
+        assert_eq!(Sha256Digest::from_image_digest(&of_image), Ok(empty));
         assert_eq!(Sha256Digest::of_reader(&b""[..]).unwrap(), (empty, 0));
         let large = vec![7; BUFFER_BYTES * 2 + 1];
         assert_eq!(
@@ -165,7 +169,16 @@ mod tests {
         ] {
             text.parse::<Sha256Digest>().unwrap_err();
         }
-        for text in [EMPTY, &format!("sha512:{EMPTY}")] {
+        for text in [
+            EMPTY,
+            "sha256:",
+            &format!("sha256:{}", &EMPTY[..63]),
+            &format!("sha256:{EMPTY}0"),
+            &format!("sha256:{}", EMPTY.replace('e', "\n")),
+            &format!("SHA256:{EMPTY}"),
+            &format!("sha512:{EMPTY}"),
+            &format!("sha512:{EMPTY}{EMPTY}"),
+        ] {
             Sha256Digest::from_image_digest(text).unwrap_err();
         }
     }

@@ -1,18 +1,15 @@
 //! Digests of guests, and the files that they are known of.
 
-use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::time::{Duration, SystemTime};
 
+pub(crate) use artifact_store::Sha256Digest as Digest;
 use rustix::fs::fstatfs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
-/// The prefix of a SHA-256 digest in OCI's form (image-spec, descriptor, digests).
-const ALGORITHM: &str = "sha256:";
-const BYTES: usize = 32;
 /// Bytes that are read at a time.
 const CHUNK: usize = 256 << 10;
 /// How long a file must not have changed before its digest is kept. A further change within the
@@ -21,64 +18,13 @@ const MIN_AGE: Duration = Duration::from_secs(3);
 /// The type of an overlay in statfs(2) (linux/magic.h).
 const OVERLAY: i64 = 0x794c_7630;
 
-/// The SHA-256 of a guest's bytes. It is displayed as 64 lowercase hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Digest([u8; BYTES]);
-
-impl Digest {
-    /// Returns its bytes.
-    pub(crate) fn bytes(self) -> [u8; BYTES] {
-        self.0
-    }
-
-    /// Returns the digest of `bytes`.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// Parses a digest in OCI's form; none if it is by another algorithm, or malformed.
-    pub(crate) fn parse_oci(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix(ALGORITHM)?.as_bytes();
-        let digit = |digit: u8| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        };
-        let mut bytes = [0; BYTES];
-        if digits.len() != 2 * BYTES {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-        }
-        Some(Self(bytes))
-    }
-
-    /// Returns it in OCI's form.
-    pub(crate) fn to_oci(self) -> String {
-        format!("{ALGORITHM}{self}")
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
 /// Returns the digest of `bytes` in OCI's form, by the algorithm of `like`, which is one of OCI's
 /// three; by SHA-256 if it is none of them.
 pub(crate) fn of_same_algorithm(like: &str, bytes: &[u8]) -> String {
     match like.split_once(':') {
         Some(("sha384", _)) => format!("sha384:{:x}", Sha384::digest(bytes)),
         Some(("sha512", _)) => format!("sha512:{:x}", Sha512::digest(bytes)),
-        _ => Digest::of(bytes).to_oci(),
+        _ => Digest::of(bytes).to_image_digest(),
     }
 }
 
@@ -162,7 +108,7 @@ fn read(file: &File, size: u64) -> io::Result<Digest> {
         hasher.update(&chunk[..wanted]);
         at += wanted as u64;
     }
-    Ok(Digest(hasher.finalize().into()))
+    Ok(Digest::from_bytes(hasher.finalize().into()))
 }
 
 #[cfg(test)]
@@ -170,16 +116,6 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-
-    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-    #[test]
-    fn digest_is_written_and_parsed_in_ocis_form() {
-        let digest = Digest::of(b"");
-        assert_eq!(digest.to_oci(), EMPTY);
-        assert_eq!(digest.to_string(), EMPTY[7..]);
-        assert_eq!(Digest::parse_oci(EMPTY), Some(digest));
-    }
 
     #[test]
     fn digest_is_computed_by_the_algorithm_of_another() {
@@ -194,22 +130,6 @@ mod tests {
                 digest.len() == length && (like == "md5:0" || digest[..7] == like[..7]),
                 "{like}: {digest}"
             );
-        }
-    }
-
-    #[test]
-    fn text_in_another_form_is_not_a_digest() {
-        for text in [
-            "",
-            "sha256:",
-            &EMPTY[..70],
-            &format!("{EMPTY}0"),
-            &EMPTY.to_uppercase(),
-            &EMPTY.replace('e', "\n"),
-            &EMPTY[7..],
-            &of_same_algorithm("sha512:", b""),
-        ] {
-            assert_eq!(Digest::parse_oci(text), None, "{text:?}");
         }
     }
 

@@ -84,7 +84,7 @@ impl ImageCache {
         let origin = origin(&image, &digest);
         let layer = Arc::new(Layer {
             // The manifest may name a digest by another algorithm.
-            digest: Digest::parse_oci(&digest).unwrap_or_else(|| Digest::of(bytes)),
+            digest: Digest::from_image_digest(&digest).unwrap_or_else(|_| Digest::of(bytes)),
             origin,
             size: bytes.len() as u64,
             file,
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn cached_layer_has_the_name_of_the_image_that_runs() {
         let kept = ImageCache::default();
-        let digest = Digest::of(b"guest").to_oci();
+        let digest = Digest::of(b"guest").to_image_digest();
         kept.insert_layer("first:1".to_owned(), digest.clone(), b"guest")
             .unwrap();
         for image in ["second:1", "first:1"] {
