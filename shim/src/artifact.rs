@@ -69,6 +69,15 @@ pub(crate) enum Execution {
     },
 }
 
+/// A workload that can be run: a guest has code.
+#[derive(Debug)]
+pub(crate) enum Runnable<C> {
+    /// A Linux program.
+    Native,
+    /// A guest with its code.
+    Guest(GuestModule, C),
+}
+
 /// What decides the code of a container's guests.
 #[derive(Debug, Clone)]
 pub(crate) struct Policy {
@@ -216,11 +225,9 @@ pub(crate) async fn choose(
     wanted: Wanted<'_>,
 ) -> Result<Execution, CreateError> {
     let engine = plan::engine(&wanted.policy.settings);
+    // Settings with this mode and Wasmtime are refused (`GuestSettings::resolve`).
     if wanted.policy.settings.mode == Mode::Interpreter {
-        return match engine {
-            EngineName::WasmEdge => Ok(Execution::Interpreted(Interpreted::Mode)),
-            EngineName::Wasmtime => Err(cannot_run(wanted, CannotRun::NoInterpreter)),
-        };
+        return Ok(Execution::Interpreted(Interpreted::Mode));
     }
     let shelf = match look(artifacts, wanted, engine).await? {
         Ok(shelf) => shelf,

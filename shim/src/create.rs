@@ -29,7 +29,7 @@ use runtime_options::RuntimeOptions;
 use shim_protocol::record::Record;
 
 use crate::artifact::plan::Purpose;
-use crate::artifact::{self, Execution, Policy, Wanted};
+use crate::artifact::{self, Execution, Policy, Runnable, Wanted};
 use crate::blocking::{blocking_set_up, in_own_thread};
 use crate::bundle::{Bundle, Role};
 use crate::engine::EngineName;
@@ -187,21 +187,21 @@ async fn with_code(
     bundle: &Bundle,
     new: &NewTask,
     workload: Workload,
-) -> Result<(Workload, Option<GuestCode>), CreateError> {
-    let Workload::Guest(guest) = &workload else {
-        return Ok((workload, None));
+) -> Result<Runnable<GuestCode>, CreateError> {
+    let Workload::Guest(guest) = workload else {
+        return Ok(Runnable::Native);
     };
     let policy = Policy {
         settings: bundle.guest_settings(&new.options.handler)?,
         options: new.options.clone(),
     };
     let wanted = Wanted {
-        guest,
+        guest: &guest,
         policy: &policy,
         purpose: Purpose::Container,
     };
     let execution = artifact::choose(&host.artifacts, wanted).await?;
-    Ok((workload, Some(GuestCode { execution, policy })))
+    Ok(Runnable::Guest(guest, GuestCode { execution, policy }))
 }
 
 /// Returns the sandbox of the container's pod; none if CRI does not create it.
@@ -304,20 +304,16 @@ fn set_up(
     host: &Arc<Host>,
     bundle: Arc<Bundle>,
     prepared: Prepared,
-    workload: Result<(Workload, Option<GuestCode>), CreateError>,
+    workload: Result<Runnable<GuestCode>, CreateError>,
 ) -> Result<Requested, CreateError> {
     let Prepared { new, root } = prepared;
     let sandbox = sandbox_of(host, &bundle);
-    let (workload, code) = workload?;
-    match workload {
-        Workload::Guest(guest) => {
-            let Some(code) = code else {
-                return Err(CreateError::Panicked("a guest without code".to_owned()));
-            };
+    match workload? {
+        Runnable::Guest(guest, code) => {
             let forked = fork_guest(host, &bundle, &new, code.execution.engine())?;
             set_up_guest(bundle, new, root, (guest, code), forked, sandbox)
         }
-        Workload::Native => native::create(host, &bundle, new, &root)
+        Runnable::Native => native::create(host, &bundle, new, &root)
             .map(|task| Requested::Native(Box::new(task.of_pod(sandbox.as_deref())))),
     }
 }

@@ -20,7 +20,7 @@ pub(crate) use artifact_store::EngineName;
 pub(crate) use wasmedge::{LoadableCode as WasmCode, WasmEdge as Wasm};
 pub(crate) use wasmtime::Wasmtime;
 
-/// The code that a guest's process loads. It names the engine that runs the guest.
+/// The code that a guest's process loads.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Code {
     /// The module itself, which WasmEdge interprets.
@@ -36,16 +36,6 @@ pub(crate) enum Code {
         /// The artifact.
         file: WireFd,
     },
-}
-
-impl Code {
-    /// Returns the engine that runs it.
-    pub(crate) fn engine(&self) -> EngineName {
-        match self {
-            Self::Module | Self::WasmEdge { .. } => EngineName::WasmEdge,
-            Self::Wasmtime { .. } => EngineName::Wasmtime,
-        }
-    }
 }
 
 /// A WebAssembly engine. It lives in the container's process: one guest, then the process ends.

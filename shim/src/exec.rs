@@ -12,9 +12,8 @@ use oci_spec::runtime::Process as ProcessSpec;
 use rustix::fs::{Mode, OFlags};
 
 use crate::artifact::plan::Purpose;
-use crate::artifact::{self, Execution, Wanted};
+use crate::artifact::{self, Execution, Runnable, Wanted};
 use crate::blocking::{blocking, in_own_thread};
-use crate::engine::Code;
 use crate::error::{CreateError, TaskError};
 use crate::host::Host;
 use crate::lookup::{self, LookupOwner};
@@ -135,17 +134,17 @@ async fn with_code(
     host: &Arc<Host>,
     body: &GuestBody,
     workload: Workload,
-) -> Result<(Workload, Option<Execution>), CreateError> {
-    let Workload::Guest(guest) = &workload else {
-        return Ok((workload, None));
+) -> Result<Runnable<Execution>, CreateError> {
+    let Workload::Guest(guest) = workload else {
+        return Ok(Runnable::Native);
     };
     let wanted = Wanted {
-        guest,
+        guest: &guest,
         policy: &body.policy,
         purpose: Purpose::Exec,
     };
     let execution = artifact::choose(&host.artifacts, wanted).await?;
-    Ok((workload, Some(execution)))
+    Ok(Runnable::Guest(guest, execution))
 }
 
 /// Starts a process that is ready; removes its code if that does not load.
@@ -176,7 +175,7 @@ fn set_up(
     host: &Host,
     task: &Task,
     exec: &TaskExec,
-    (workload, execution): (Workload, Option<Execution>),
+    workload: Runnable<Execution>,
 ) -> Result<(Pending, Io, Option<Execution>), CreateError> {
     let Body::Guest(body) = &task.body else {
         return Err(CreateError::Panicked(
@@ -189,16 +188,13 @@ fn set_up(
     let name = exec.process.id.exec.clone();
     // If systemd made the cgroup, a process can only be moved into it.
     let join = |pid| task.cgroup.add(pid).map_err(|error| error.to_string());
-    let pending = match workload {
-        Workload::Guest(guest) => {
+    Ok(match workload {
+        Runnable::Guest(guest, execution) => {
             let process = plan_of(host, body, exec, plan::WorkloadKind::Guest)?;
             let wasi = WasiContext::of(command, &guest.entrypoint)?;
-            let code = execution
-                .as_ref()
-                .map_or(Ok(Code::Module), Execution::code)?;
-            let zygote = host.zygotes.of(code.engine());
-            let workload = GuestProgram::new(&guest, code, wasi)?;
-            guest_sandbox::exec(
+            let zygote = host.zygotes.of(execution.engine());
+            let workload = GuestProgram::new(&guest, execution.code()?, wasi)?;
+            let pending = guest_sandbox::exec(
                 zygote,
                 &body.process,
                 NewExec {
@@ -209,9 +205,10 @@ fn set_up(
                     join_method,
                 },
                 join,
-            )?
+            )?;
+            (pending, io, Some(execution))
         }
-        Workload::Native => {
+        Runnable::Native => {
             let process = plan_of(host, body, exec, plan::WorkloadKind::Native)?;
             let (args, env, cwd) = (
                 command.args.to_vec(),
@@ -227,10 +224,11 @@ fn set_up(
                 stdio: for_guest(stdio),
                 join_method,
             };
-            guest_sandbox::exec_native(host.zygotes.main(), &body.process, wanted, join)?
+            let zygote = host.zygotes.main();
+            let pending = guest_sandbox::exec_native(zygote, &body.process, wanted, join)?;
+            (pending, io, None)
         }
-    };
-    Ok((pending, io, execution))
+    })
 }
 
 /// Names OOM as the cause if the kernel killed the process for lack of memory before it was ready.

@@ -118,12 +118,6 @@ pub(crate) enum Interpreted {
 /// The settings ask for what the engine cannot do.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum CannotRun {
-    /// Wasmtime has no interpreter.
-    #[error(
-        "the setting mode=interpreter needs the engine wasmedge: wasmtime runs compiled code only; \
-         set engine=wasmedge, or mode=aot"
-    )]
-    NoInterpreter,
     /// Nothing is stored, and nothing may be compiled.
     #[error(
         "the module is not compiled on this node, and the setting compile=never forbids to \
